@@ -1,0 +1,150 @@
+"""A user's model -> the same model, lent for one run and given back exactly as it was."""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+_HOOKS = frozenset(
+    {
+        "_backward_hooks",
+        "_backward_pre_hooks",
+        "_forward_hooks",
+        "_forward_pre_hooks",
+        "_forward_hooks_with_kwargs",
+        "_forward_hooks_always_called",
+        "_forward_pre_hooks_with_kwargs",
+        "_state_dict_hooks",
+        "_state_dict_pre_hooks",
+        "_load_state_dict_pre_hooks",
+        "_load_state_dict_post_hooks",
+        "_non_persistent_buffers_set",
+        "_is_full_backward_hook",
+    }
+)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type, types.FunctionType, types.BuiltinFunctionType)
+_NOT_ENTERED = (*_PLAIN, types.ModuleType, types.MethodType, nn.Module, torch.Tensor, torch.dtype, torch.device)
+_MOST_OBJECTS = 200_000  # a model that hangs on a whole data set is not worth searching to the end
+
+
+@contextmanager
+def borrowed(model: nn.Module) -> Iterator[None]:
+    """Lend `model` for a run in eval mode; give back every attribute, flag and generator state.
+
+    Nothing is called on the model: `eval()` may be overridden (adapters that merge their
+    weights there), so the training flags are set and restored one by one. Attributes, and the
+    plain containers and objects that they hold, are restored to what they were.
+    """
+    saved = _Snapshot(model)
+    generator = torch.get_rng_state()
+    accelerators = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        saved.set_eval()
+        yield
+    finally:
+        saved.restore()
+        torch.set_rng_state(generator)
+        if accelerators:
+            torch.cuda.set_rng_state_all(accelerators)
+
+
+def copy_without_data(model: nn.Module) -> nn.Module:
+    """A copy of the model whose parameters and buffers are on the meta device.
+
+    Weights are neither read nor copied; ties between them are kept.
+    """
+    twins: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        twins[id(tensor)] = nn.Parameter(twin, requires_grad=tensor.requires_grad) if is_parameter else twin
+    return copy.deepcopy(model, twins)
+
+
+@contextmanager
+def fused_paths_on_meta() -> Iterator[None]:
+    """Let torch's transformer modules take the fused path on tensors without data, as on a CPU.
+
+    Their Python code compares device names with "cpu", "cuda" and the name of torch's
+    third-party backend; that last name is the one door that needs no change of their code.
+    """
+    registry = torch.utils.backend_registration
+    previous = registry._privateuse1_backend_name  # type: ignore[attr-defined]
+    registry._privateuse1_backend_name = "meta"  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        registry._privateuse1_backend_name = previous  # type: ignore[attr-defined]
+
+
+class _Snapshot:
+    """Shallow copies of everything mutable that hangs on a model, tensors' contents excepted."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules: list[tuple[nn.Module, dict[str, Any]]] = []
+        self._scripted: list[tuple[nn.Module, bool]] = []
+        self._containers: list[tuple[Any, Any]] = []
+        self._seen: set[int] = set()
+        for module in model.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                self._scripted.append((module, module.training))
+                continue
+            attributes = module.__dict__
+            self._modules.append((module, attributes.copy()))
+            for name, value in attributes.items():
+                if name not in _HOOKS and not isinstance(value, _NOT_ENTERED):
+                    self._hold(value)
+
+    def set_eval(self) -> None:
+        for module, attributes in self._modules:
+            if attributes.get("training"):
+                module.__dict__["training"] = False
+        for module, training in self._scripted:
+            if training:
+                module.training = False
+
+    def restore(self) -> None:
+        for module, attributes in self._modules:
+            _put_back(module.__dict__, attributes)
+        for module, training in self._scripted:
+            module.training = training
+        for container, content in self._containers:
+            if isinstance(container, dict):
+                _put_back(container, content)
+            elif len(container) != len(content) or any(a is not b for a, b in zip(container, content, strict=True)):
+                container.clear()
+                (container.update if isinstance(container, set) else container.extend)(content)
+
+    def _hold(self, value: Any) -> None:
+        """Remember what a container or a plain object holds, and what that holds in turn."""
+        pending = [value]
+        while pending and len(self._seen) < _MOST_OBJECTS:
+            value = pending.pop()
+            if isinstance(value, _NOT_ENTERED) or id(value) in self._seen:
+                continue
+            self._seen.add(id(value))
+            if isinstance(value, dict):
+                self._containers.append((value, dict(value)))
+                pending.extend(value.values())
+            elif isinstance(value, list | set | deque):
+                self._containers.append((value, list(value)))
+                pending.extend(value)
+            elif isinstance(value, tuple):
+                pending.extend(value)
+            elif isinstance(getattr(value, "__dict__", None), dict):
+                pending.append(value.__dict__)
+
+
+def _put_back(current: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Make `current` hold exactly the objects of `saved`, in their order."""
+    if len(current) == len(saved) and all(current.get(name, current) is value for name, value in saved.items()):
+        return
+    current.clear()
+    current.update(saved)
