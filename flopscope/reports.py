@@ -1,0 +1,357 @@
+"""Records -> Report; Report <-> JSON, tables, data frames, budgets: what a user holds in hand.
+
+The one place where data meets its own display: `flopscope.render` and pandas are opened late,
+inside the methods that need them.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import re
+import secrets
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flopscope.errors import BudgetError, InputError, ModelLoadError
+from flopscope.records import (
+    Coverage,
+    Environment,
+    Latency,
+    Layer,
+    MemoryPeak,
+    OpRow,
+    Settings,
+    Violation,
+    WholeRow,
+)
+from flopscope.units import count_text, parse_quantity, seconds_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Report:
+    """What every layer of a model costs and takes; frozen, compares by value.
+
+    Attributes:
+        model: The model's address or class.
+        layers: The partition: every op in exactly one row, in execution order.
+        tree: Every module, inclusive, root first.
+        ops: One row per op call.
+        total: The whole model; its `latency_s` is the bare model's median.
+        conventions: The totals as others count them, by name.
+        uncosted: Ops without a formula or rule, and how often each was called.
+        coverage: The share of ops, bytes and time that was priced.
+        peak: The most activation memory alive at once, and when.
+        param_bytes: Bytes of all parameters, shared ones once.
+        buffer_bytes: Bytes of all buffers.
+        environment: Where the report was made.
+        settings: How it was made.
+        warnings: What may make a number wrong.
+        notes: What the reader should know besides.
+        whole: Measurements of the bare model; None where nothing was measured.
+        rows_of_the_whole: The terms that add up to `total.latency_s`.
+        machine: The measured roofs; None where they are not known.
+        route: How the ops were obtained: "meta", "real" or "exported".
+        loaded_by: How the model was loaded: "object", "import", "allowlist", "static", "trusted".
+    """
+
+    model: str
+    layers: tuple[Layer, ...]
+    tree: tuple[Layer, ...]
+    ops: tuple[OpRow, ...]
+    total: Layer
+    conventions: Mapping[str, int]
+    uncosted: Mapping[str, int]
+    coverage: Coverage
+    peak: MemoryPeak
+    param_bytes: int
+    buffer_bytes: int
+    environment: Environment
+    settings: Settings
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    whole: Latency | None = None
+    rows_of_the_whole: tuple[WholeRow, ...] = ()
+    machine: Mapping[str, Any] | None = None
+    route: str
+    loaded_by: str = "object"
+
+    @property
+    def peak_activation_bytes(self) -> int:
+        """Bytes of activations alive at the worst moment; parameters and buffers not included."""
+        return self.peak.nbytes
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """The layers as a data frame; counts are nullable integers."""
+        from flopscope.render.rows import COLUMNS, layer_row, whole_of
+
+        whole = whole_of(self)
+        return _frame([layer_row(layer, whole) for layer in self.layers], COLUMNS)
+
+    @property
+    def tree_df(self) -> pd.DataFrame:
+        """Every module, inclusive, as a data frame; the columns of `df` and `depth`."""
+        from flopscope.render.rows import COLUMNS, layer_row, whole_of
+
+        whole = whole_of(self)
+        return _frame([layer_row(layer, whole) for layer in self.tree], (*COLUMNS, "depth"))
+
+    @property
+    def ops_df(self) -> pd.DataFrame:
+        """The op calls as a data frame."""
+        from flopscope.render.rows import OP_COLUMNS, op_row
+
+        return _frame([op_row(op) for op in self.ops], OP_COLUMNS)
+
+    def table(
+        self,
+        format: str = "text",  # noqa: A002
+        *,
+        columns: typing.Sequence[str] | None = None,
+        depth: int | None = None,
+        by: str | None = None,
+        sort: str | None = None,
+        top: int | None = None,
+        width: int | None = None,
+    ) -> str:
+        """Show the report as a table.
+
+        Args:
+            format: "text", "markdown", "latex", "html", "tsv" or "csv"; "json" is all of it.
+            columns: Columns of `df` to show, or "bytes", "formula_bytes", "detail", "depth",
+                "uncosted_ops", "time_per_flops".
+            depth: Show the module tree, inclusive, down to this level.
+            by: Add up the layers by "kind" or "type", or the op calls by "op".
+            sort: A column: numbers from the largest, text from A; "-column" turns it round.
+            top: Rows to show: without `sort` those that take most; 0 for all.
+            width: Characters a line of text may have; columns that find no room are named.
+
+        Raises:
+            InputError: A column, format or `by` is unknown, or the options exclude each other.
+        """
+        from flopscope.render import Options, render
+
+        named = None if columns is None else tuple(columns)
+        options = Options(columns=named, depth=depth, by=by, sort=sort, top=top, width=width)
+        return render(self, format, options)
+
+    def save(self, path: PathLike) -> None:
+        """Write the report as JSON, which `flopscope.load` reads back; atomically."""
+        self.to_json(path)
+
+    def to_json(self, path: PathLike | None = None) -> str:
+        """The whole report as JSON; also written to `path` if one is given."""
+        return self._written("json", path)
+
+    def to_csv(self, path: PathLike | None = None) -> str:
+        """The layers as CSV in base units; also written to `path` if one is given."""
+        return self._written("csv", path)
+
+    def to_markdown(self, path: PathLike | None = None) -> str:
+        """The layers as a Markdown table; also written to `path` if one is given."""
+        return self._written("markdown", path)
+
+    def to_latex(self, path: PathLike | None = None) -> str:
+        """The layers as a LaTeX tabular; also written to `path` if one is given."""
+        return self._written("latex", path)
+
+    def check(self, *budgets: str) -> list[Violation]:
+        """Compare the report with budgets such as "macs<=600M" or "depthwise_conv.latency<2ms".
+
+        Totals with ops that have no price are judged by what is known of them, a lower bound.
+
+        Returns:
+            The budgets that are not kept; none means all is well.
+
+        Raises:
+            BudgetError: A budget cannot be read, or its metric is unknown or was not measured.
+        """
+        return [found for budget in budgets if (found := _violation(self, budget)) is not None]
+
+    def _written(self, name: str, path: PathLike | None) -> str:
+        text = self.table(name)
+        if path is not None:
+            write_text(path, text)
+        return text
+
+    def __str__(self) -> str:
+        from flopscope.render import Options, render
+
+        return render(self, "text", Options(messages=True))
+
+    def __repr__(self) -> str:
+        bound = "≥ " if self.uncosted else ""
+        total = self.total
+        counts = [f"{count_text(total.params)} params", f"{bound}{count_text(total.macs)} MACs"]
+        counts.append(f"{bound}{count_text(total.flops)} FLOPs")
+        if total.latency_s is not None:
+            counts.append(seconds_text(total.latency_s))
+        return f"<Report of {self.model!r}: {', '.join(counts)}, {len(self.layers)} layers>"
+
+    def _repr_html_(self) -> str:
+        from flopscope.render import render
+
+        return render(self, "notebook")
+
+
+# --------------------------------------------------------------------------- files
+
+
+def load(path: PathLike) -> Report:
+    """Read a report that `Report.save` wrote; needs neither torch nor pandas.
+
+    Raises:
+        ModelLoadError: No such file, not a report, a damaged one, or one of a newer flopscope.
+    """
+    from flopscope.render.json_text import VERSION, restored
+
+    if not is_report(path):
+        raise ModelLoadError(
+            f"{os.fspath(path)} is not a saved report",
+            hint='a report is what Report.save or "flopscope report MODEL -o report.json" writes',
+        )
+    try:
+        top = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        version = top["version"]
+        if isinstance(version, int) and version > VERSION:
+            raise ModelLoadError(
+                f"{os.fspath(path)} has format version {version}, this flopscope reads up to {VERSION}",
+                hint="it was written by a newer flopscope: pip install --upgrade flopscope",
+            )
+        if version != VERSION or isinstance(version, bool):
+            raise ValueError(f"version: expected {VERSION}, got {version!r}")
+        report: Report = restored(Report, top, "report")
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise ModelLoadError(
+            f"{os.fspath(path)} is a damaged report: {error}",
+            hint="make it again; reports are written whole or not at all, so it was changed since",
+        ) from error
+    return report
+
+
+def is_report(path: PathLike) -> bool:
+    """Whether the file begins as a saved report does.
+
+    Raises:
+        ModelLoadError: The file cannot be read.
+    """
+    from flopscope.render.json_text import FORMAT
+
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(200)
+    except OSError as error:
+        raise ModelLoadError(
+            f"cannot read {os.fspath(path)}: {error.strerror}", hint="give the path of a file that is there"
+        ) from error
+    return re.match(rb'\s*\{\s*"format"\s*:\s*"%b"' % FORMAT.encode(), start) is not None
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write a whole file or nothing: an error on the way leaves what was there before.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        if target.exists() and not target.is_file():
+            target.write_text(text, encoding="utf-8")  # A pipe or a device cannot be replaced.
+            return
+        with part.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+        part.replace(target)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {os.fspath(path)}: {error.strerror}",
+            hint="name a file in a directory that is there",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _refuse_constant(name: str) -> typing.NoReturn:
+    raise ValueError(f"{name} is no number of a report")
+
+
+# --------------------------------------------------------------------------- data frames
+
+
+def _frame(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Rows -> data frame, without pandas' own idea of what a column with gaps is."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {name: pd.Series([row[name] for row in rows], dtype=_dtype(name)) for name in columns}
+    )
+
+
+def _dtype(name: str) -> str:
+    hint = {**typing.get_type_hints(Layer), **typing.get_type_hints(OpRow)}.get(name, float)
+    if hint in (int, int | None):
+        return "Int64"
+    return "float64" if hint in (float, float | None) else "object"
+
+
+# --------------------------------------------------------------------------- budgets
+
+_OPERATORS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
+_BUDGET = re.compile(r"\s*(?P<metric>[\w.]+)\s*(?P<operator><=|>=|==|<|>)\s*(?P<limit>.+)")
+_LAYER_METRICS = {
+    **dict.fromkeys(("params", "macs", "flops", "calls", "arithmetic_intensity"), ""),
+    **dict.fromkeys(("param_bytes", "bytes", "bytes_read", "bytes_written"), "B"),
+    **dict.fromkeys(("latency", "latency_s", "latency_floor_s"), "s"),
+    "flops_per_s": "FLOP/s",
+    "bytes_per_s": "B/s",
+}
+_REPORT_METRICS = {"peak_activation_bytes": "B", "buffer_bytes": "B"}
+
+
+def _violation(report: Report, budget: str) -> Violation | None:
+    found = _BUDGET.fullmatch(budget)
+    if found is None:
+        raise BudgetError(
+            f"not a budget: {budget!r}",
+            hint="write metric, one of <= < >= > ==, and a limit, as in 'macs<=600M' or 'latency<5ms'",
+        )
+    metric = found["metric"]
+    kind, _, name = metric.rpartition(".")
+    known = {**_LAYER_METRICS, **_REPORT_METRICS, **dict.fromkeys(report.conventions, "")}
+    if kind:
+        known = _LAYER_METRICS
+    if name not in known:
+        raise BudgetError(f"unknown metric {metric!r} in {budget!r}", hint=f"metrics: {', '.join(known)}")
+    actual = _metric(report, kind, name)
+    if actual is None:
+        raise BudgetError(f"{metric} was not measured", hint="profile with latency, or drop this budget")
+    limit = parse_quantity(found["limit"], unit=known[name])
+    kept = _OPERATORS[found["operator"]](actual, limit)
+    return None if kept else Violation(budget.strip(), metric, actual, limit)
+
+
+def _metric(report: Report, kind: str, name: str) -> int | float | None:
+    """One number of the whole, or of the layers of a kind; None where it was not measured."""
+    from flopscope.render.rows import by_layers, layer_row, whole_of
+
+    if not kind and name not in _LAYER_METRICS:
+        found = getattr(report, name) if name in _REPORT_METRICS else report.conventions[name]
+        return typing.cast(int, found)
+    name = {"latency": "latency_s"}.get(name, name)
+    whole = whole_of(report)
+    if not kind:
+        return typing.cast("int | float | None", layer_row(report.total, whole)[name])
+    groups = {row["kind"]: row for row in by_layers(report.layers, "kind", whole)}
+    if kind not in groups:
+        raise BudgetError(f"no layer of kind {kind!r}", hint=f"kinds here: {', '.join(sorted(groups))}")
+    return typing.cast("int | float | None", groups[kind][name])
