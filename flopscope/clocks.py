@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -26,7 +27,7 @@ class HostClock:
 
     def settle(self, marks: Sequence[int]) -> tuple[float, ...]:
         """Seconds from each mark to the next."""
-        return tuple((after - before) * 1e-9 for before, after in zip(marks, marks[1:], strict=False))
+        return tuple((after - before) * 1e-9 for before, after in pairwise(marks))
 
 
 class CudaClock:
@@ -48,9 +49,7 @@ class CudaClock:
     def settle(self, marks: Sequence[Any]) -> tuple[float, ...]:
         """Seconds from each event to the next, after waiting for the last."""
         self._cuda.synchronize()
-        return tuple(
-            before.elapsed_time(after) * 1e-3 for before, after in zip(marks, marks[1:], strict=False)
-        )
+        return tuple(before.elapsed_time(after) * 1e-3 for before, after in pairwise(marks))
 
 
 def clock_for(device: str) -> Clock | None:

@@ -1,44 +1,24 @@
 """The hall: every noun of flopscope, as frozen records of plain Python values.
 
 No tensor, no module and no display string lives here. Counts are `int` in base units, times are
-`float` seconds, and what is unknown is `None`, never 0. Whoever has read this file knows what
-the program computes.
+`float` seconds, and what is unknown is `None`. Whoever has read this knows what is computed.
+In order: what was run, what it costs, what it takes, what is reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 Shape = tuple[int, ...]
 
 KINDS = (
-    "conv",
-    "pointwise_conv",
-    "depthwise_conv",
-    "group_conv",
-    "transposed_conv",
-    "pconv",
-    "se",
-    "linear",
-    "matmul",
-    "attention",
-    "recurrent",
-    "batch_norm",
-    "norm",
-    "activation",
-    "pooling",
-    "resampling",
-    "embedding",
-    "elementwise",
-    "reduction",
-    "data_movement",
-    "other",
-)
-
-# --------------------------------------------------------------------------- what was run
-
+    "conv", "pointwise_conv", "depthwise_conv", "group_conv", "transposed_conv", "pconv", "se", "linear",
+    "matmul", "attention", "recurrent", "batch_norm", "norm", "activation", "pooling", "resampling",
+    "embedding", "elementwise", "reduction", "data_movement", "other",
+)  # fmt: skip
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -57,32 +37,24 @@ class TensorSpec:
     @property
     def numel(self) -> int:
         """Elements by shape; an expanded dimension counts in full."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return prod(self.shape)
 
     @property
     def distinct_bytes(self) -> int:
         """Bytes of memory that the tensor really covers: an expanded dimension counts once."""
-        count = 1
-        reach = 1
-        for size, stride in zip(self.shape, self.strides, strict=True):
-            if size == 0:
-                return 0
-            if stride:
-                count *= size
-                reach += abs(stride) * (size - 1)
-        return min(count, reach) * self.itemsize
+        if 0 in self.shape:
+            return 0
+        spread = [(size, stride) for size, stride in zip(self.shape, self.strides, strict=True) if stride]
+        reach = 1 + sum(abs(stride) * (size - 1) for size, stride in spread)
+        return min(prod(size for size, _ in spread), reach) * self.itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
     """A block of memory that tensors look at, and when it lived.
 
-    `role` is "parameter", "buffer", "input", "activation" or "constant"; `born` is the op that
-    made it (-1: there before the run); `died` the first op that ran after it was freed
-    (None: it outlived the run).
+    `role` is "parameter", "buffer", "input", "activation" or "constant"; `born` is the op that made
+    it (-1: there before the run), `died` the first op after it was freed (None: it outlived the run).
     """
 
     nbytes: int
@@ -172,22 +144,15 @@ class OpCall:
     def tensors(self, name: str) -> tuple[TensorSpec, ...]:
         """The tensors of the list given as `name`; a single tensor gives a tuple of one."""
         given = self.arguments.get(name)
-        if isinstance(given, Input):
-            return (self.inputs[given.index],)
-        if isinstance(given, tuple):
-            return tuple(self.inputs[item.index] for item in given if isinstance(item, Input))
-        return ()
+        items = given if isinstance(given, tuple) else (given,)
+        return tuple(self.inputs[item.index] for item in items if isinstance(item, Input))
 
     @property
     def fresh_outputs(self) -> tuple[TensorSpec, ...]:
         """The outputs that are new memory, each storage once: not aliases of an input."""
         held = {spec.storage for spec in self.inputs}
-        fresh = []
-        for spec in self.outputs:
-            if spec.storage not in held:
-                held.add(spec.storage)
-                fresh.append(spec)
-        return tuple(fresh)
+        fresh = {spec.storage: spec for spec in reversed(self.outputs) if spec.storage not in held}
+        return tuple(reversed(fresh.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +175,6 @@ class Trace:
     warnings: tuple[str, ...] = ()
 
 
-# --------------------------------------------------------------------------- what it costs
-
-
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What an op costs by arithmetic: counts, not rates. Adds up with `+`."""
@@ -223,12 +185,8 @@ class Cost:
     bytes_written: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.macs + other.macs,
-            self.flops + other.flops,
-            self.bytes_read + other.bytes_read,
-            self.bytes_written + other.bytes_written,
-        )
+        read, written = self.bytes_read + other.bytes_read, self.bytes_written + other.bytes_written
+        return Cost(self.macs + other.macs, self.flops + other.flops, read, written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +233,6 @@ class MemoryPeak:
     alive: tuple[tuple[str, int], ...] = ()
 
 
-# --------------------------------------------------------------------------- what it takes
-
-
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Repeated measurements of one thing, in seconds, in the order in which they were taken."""
@@ -304,9 +259,6 @@ class Timings:
     device: str
     instrument_s: float = 0.0
     warnings: tuple[str, ...] = ()
-
-
-# --------------------------------------------------------------------------- what is reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,8 +398,3 @@ class Environment:
     allocator: str
     date: str
     other: Mapping[str, str] = field(default_factory=dict)
-
-
-def names(record: type) -> tuple[str, ...]:
-    """The field names of a record class, in order."""
-    return tuple(item.name for item in fields(record))

@@ -8,31 +8,30 @@ the model was in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from flopscope.records import Module, Parameter, Trace
+from flopscope.records import Module, Trace
 
-from .borrowing import borrowed, copy_without_data, fused_paths_on_meta
+from .borrowing import borrowed, fused_paths_on_meta, watched_autocast
 from .building import build, parameter
-from .recorder import Recorder, flat_tensors
+from .nests import flat_tensors
+from .recorder import Recorder
 
-__all__ = ["TraceFailure", "borrowed", "copy_without_data", "device_of", "is_lazy", "on_meta", "trace"]
+__all__ = ["TraceError", "borrowed", "run_once", "trace"]
 
 
-class TraceFailure(Exception):
+class TraceError(Exception):
     """The model raised while it was traced. `path` names the innermost module that did."""
 
-    def __init__(self, path: str, type: str) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__(path)
         self.path = path
-        self.type = type
 
 
 def trace(
@@ -42,7 +41,7 @@ def trace(
     *,
     keep: Callable[[str], bool],
     meta: bool = True,
-    device: str | None = None,
+    device: str = "cpu",
     warnings: tuple[str, ...] = (),
 ) -> Trace:
     """Record one forward call of `model` in eval mode.
@@ -55,69 +54,67 @@ def trace(
             operators are recorded in parts.
         meta: run without data. Otherwise the call is executed on `model` as it stands, which
             may change what its forward changes: give it a private copy.
-        device: the device that the bytes are counted for; the model's own by default.
+        device: the device that the bytes are counted for.
         warnings: carried into the trace.
 
     Raises:
-        TraceFailure: the model raised; the model's own exception is the cause.
+        TraceError: the model raised; the model's own exception is the cause.
     """
-    named = torch.device(device or device_of(model)).type
+    named = torch.device(device).type
     registered, modules = _modules(model)
-    parameters, buffers, state = _state(model)
-    recorder = Recorder(registered, state=state, keep=keep, meta=meta, asks_cpu=named == "cpu")
+    state = _state(model)
+    recorder = Recorder(registered, state=state, keep=keep, meta=meta, device=named)
     for tensor in flat_tensors((args, dict(kwargs))):
         recorder.expect(tensor)
     handles = [
         register_module_forward_pre_hook(recorder.enter),
-        register_module_forward_hook(recorder.leave, with_kwargs=True, always_call=True),  # type: ignore[arg-type]
+        register_module_forward_hook(recorder.leave, with_kwargs=True, always_call=True),
     ]
     try:
-        with borrowed(model), torch.inference_mode(), _paths(meta, named), recorder:
+        with borrowed(model), torch.inference_mode(), _paths(recorder, meta, named), recorder:
             output = model(*args, **kwargs)
-            recorder.close(output)
+            recorder.close()
+        del output
     except Exception as failure:
         place = next((where for known, where in recorder.failures if known is failure), 0)
-        raise TraceFailure(modules[place].path, modules[place].type) from failure
+        raise TraceError(modules[place].path) from failure
     finally:
         for handle in handles:
             handle.remove()
-        recorder.close(None)
+        recorder.close()
     return build(
         recorder,
         modules=modules,
-        parameters=parameters,
-        buffers=buffers,
+        parameters=tuple(parameter(path, tensor) for path, tensor in model.named_parameters()),
+        buffers=tuple(parameter(path, tensor) for path, tensor in model.named_buffers()),
         route="meta" if meta else "real",
         device=named,
         warnings=warnings,
     )
 
 
-def _paths(meta: bool, device: str) -> Any:
-    return fused_paths_on_meta() if meta and device in ("cpu", "cuda") else nullcontext()
+def run_once(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Run a private copy for what its first call settles: the shapes of lazy parameters.
+
+    Raises:
+        TraceError: the model raised.
+    """
+    try:
+        with torch.no_grad():
+            model(*args, **kwargs)
+    except Exception as failure:
+        raise TraceError("") from failure
 
 
-def device_of(model: nn.Module, *, index: bool = False) -> str:
-    """The device of the model's first parameter or buffer; the CPU for one built on meta."""
-    for tensors in (model.parameters(), model.buffers()):
-        for tensor in tensors:
-            if tensor.device.type != "meta":
-                return str(tensor.device) if index else tensor.device.type
-    return "cpu"
-
-
-def on_meta(model: nn.Module) -> bool:
-    """Tell whether a parameter or buffer of the model has no data, so that it cannot run."""
-    return any(tensor.is_meta for tensors in (model.parameters(), model.buffers()) for tensor in tensors)
-
-
-def is_lazy(model: nn.Module) -> bool:
-    """Tell whether the model has parameters whose shape its first call decides."""
-    return any(
-        isinstance(tensor, UninitializedTensorMixin)
-        for tensors in (model.parameters(), model.buffers())
-        for tensor in tensors
-    )
+@contextmanager
+def _paths(recorder: Recorder, meta: bool, device: str) -> Iterator[None]:
+    """Let a run without data take the paths of a real one."""
+    with ExitStack() as stack:
+        if meta:
+            stack.enter_context(watched_autocast(recorder.heed_autocast))
+        if meta and device in ("cpu", "cuda"):
+            stack.enter_context(fused_paths_on_meta())
+        yield
 
 
 def _modules(model: nn.Module) -> tuple[dict[int, int], tuple[Module, ...]]:
@@ -129,13 +126,6 @@ def _modules(model: nn.Module) -> tuple[dict[int, int], tuple[Module, ...]]:
     return places, tuple(modules)
 
 
-def _state(model: nn.Module) -> tuple[tuple[Parameter, ...], tuple[Parameter, ...], dict[int, tuple[str, str]]]:
-    state: dict[int, tuple[str, str]] = {}
-    parameters, buffers = [], []
-    for path, tensor in model.named_parameters():
-        parameters.append(parameter(path, tensor))
-        state[id(tensor)] = ("parameter", path)
-    for path, tensor in model.named_buffers():
-        buffers.append(parameter(path, tensor))
-        state[id(tensor)] = ("buffer", path)
-    return tuple(parameters), tuple(buffers), state
+def _state(model: nn.Module) -> dict[int, tuple[str, str]]:
+    state = {id(tensor): ("parameter", path) for path, tensor in model.named_parameters()}
+    return state | {id(tensor): ("buffer", path) for path, tensor in model.named_buffers()}

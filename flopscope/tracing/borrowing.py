@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import types
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,8 +28,27 @@ _HOOKS = frozenset(
         "_is_full_backward_hook",
     }
 )
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type, types.FunctionType, types.BuiltinFunctionType)
-_NOT_ENTERED = (*_PLAIN, types.ModuleType, types.MethodType, nn.Module, torch.Tensor, torch.dtype, torch.device)
+_PLAIN = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    type,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+)
+_NOT_ENTERED = (
+    *_PLAIN,
+    types.ModuleType,
+    types.MethodType,
+    nn.Module,
+    torch.Tensor,
+    torch.dtype,
+    torch.device,
+)
 _MOST_OBJECTS = 200_000  # a model that hangs on a whole data set is not worth searching to the end
 
 
@@ -55,19 +73,6 @@ def borrowed(model: nn.Module) -> Iterator[None]:
             torch.cuda.set_rng_state_all(accelerators)
 
 
-def copy_without_data(model: nn.Module) -> nn.Module:
-    """A copy of the model whose parameters and buffers are on the meta device.
-
-    Weights are neither read nor copied; ties between them are kept.
-    """
-    twins: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-        is_parameter = isinstance(tensor, nn.Parameter)
-        twins[id(tensor)] = nn.Parameter(twin, requires_grad=tensor.requires_grad) if is_parameter else twin
-    return copy.deepcopy(model, twins)
-
-
 @contextmanager
 def fused_paths_on_meta() -> Iterator[None]:
     """Let torch's transformer modules take the fused path on tensors without data, as on a CPU.
@@ -76,12 +81,36 @@ def fused_paths_on_meta() -> Iterator[None]:
     third-party backend; that last name is the one door that needs no change of their code.
     """
     registry = torch.utils.backend_registration
-    previous = registry._privateuse1_backend_name  # type: ignore[attr-defined]
-    registry._privateuse1_backend_name = "meta"  # type: ignore[attr-defined]
+    previous = registry._privateuse1_backend_name
+    registry._privateuse1_backend_name = "meta"
     try:
         yield
     finally:
-        registry._privateuse1_backend_name = previous  # type: ignore[attr-defined]
+        registry._privateuse1_backend_name = previous
+
+
+@contextmanager
+def watched_autocast(note: Callable[[], None]) -> Iterator[None]:
+    """Call `note` now and whenever autocast was switched."""
+    enter: Any = torch.autocast.__enter__
+    leave: Any = torch.autocast.__exit__
+
+    def entering(self: Any) -> Any:
+        result = enter(self)
+        note()
+        return result
+
+    def leaving(self: Any, *exception: Any) -> Any:
+        result = leave(self, *exception)
+        note()
+        return result
+
+    torch.autocast.__enter__, torch.autocast.__exit__ = entering, leaving  # type: ignore[method-assign]
+    try:
+        note()
+        yield
+    finally:
+        torch.autocast.__enter__, torch.autocast.__exit__ = enter, leave  # type: ignore[method-assign]
 
 
 class _Snapshot:
@@ -118,7 +147,9 @@ class _Snapshot:
         for container, content in self._containers:
             if isinstance(container, dict):
                 _put_back(container, content)
-            elif len(container) != len(content) or any(a is not b for a, b in zip(container, content, strict=True)):
+            elif len(container) != len(content) or any(
+                a is not b for a, b in zip(container, content, strict=True)
+            ):
                 container.clear()
                 (container.update if isinstance(container, set) else container.extend)(content)
 
@@ -144,7 +175,9 @@ class _Snapshot:
 
 def _put_back(current: dict[str, Any], saved: dict[str, Any]) -> None:
     """Make `current` hold exactly the objects of `saved`, in their order."""
-    if len(current) == len(saved) and all(current.get(name, current) is value for name, value in saved.items()):
+    if len(current) == len(saved) and all(
+        current.get(name, current) is value for name, value in saved.items()
+    ):
         return
     current.clear()
     current.update(saved)

@@ -8,7 +8,8 @@ import torch
 
 from flopscope.records import Module, ModuleCall, OpCall, Parameter, Shape, Storage, TensorSpec, Trace
 
-from .recorder import Recorder, Seen
+from .notes import Seen
+from .recorder import Recorder
 
 
 def build(

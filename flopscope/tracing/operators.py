@@ -14,7 +14,20 @@ _TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose
 
 # Composite operators that return their input or a copy of it, as the layout has it. They run
 # whole: the storage of what comes back tells which of the two it was.
-_ALIAS_OR_COPY = frozenset({"reshape", "contiguous", "flatten", "to", "type_as", "expand_as", "dropout", "unflatten"})
+_ALIAS_OR_COPY = frozenset(
+    {"reshape", "contiguous", "flatten", "to", "type_as", "expand_as", "dropout", "unflatten"}
+)
+
+# What autocast runs in lower precision. It works above the dispatch mode and by device, so that
+# tensors on meta slip past it: the recorder does for them what autocast does on the CPU.
+_LOWERED = frozenset(
+    {
+        *_CONVOLUTIONS,
+        *_TRANSPOSED,
+        *("linear", "matmul", "mm", "bmm", "baddbmm", "addmm", "addbmm", "linalg_vecdot", "conv_tbc"),
+        *("scaled_dot_product_attention", "_native_multi_head_attention", "mkldnn_rnn_layer"),
+    }
+)
 
 # Operators through which Python learns a tensor's value.
 _READS = frozenset({"item", "_local_scalar_dense", "is_nonzero", "equal"})
@@ -36,6 +49,7 @@ class Plan:
     `factory`: it makes tensors from numbers alone. `device_at`: where its device argument
     stands (None: it has none). `reads`: it returns the value that a tensor holds. `stand_in` does
     what the meta kernel would that torch lacks; `always_stands_in` replaces the real one too.
+    `lowered`: autocast runs it in lower precision.
     """
 
     name: str
@@ -52,6 +66,7 @@ class Plan:
     reads: bool
     stand_in: Callable[..., Any] | None
     always_stands_in: bool
+    lowered: bool
 
 
 def plan(func: Any, keep: Callable[[str], bool]) -> Plan:
@@ -96,6 +111,7 @@ def plan(func: Any, keep: Callable[[str], bool]) -> Plan:
         reads=reads,
         stand_in=_stand_in(name),
         always_stands_in=name == _LEFT_ALIGNED,
+        lowered=func.namespace == "aten" and base in _LOWERED,
     )
 
 
@@ -105,7 +121,7 @@ def _reads_values(tags: frozenset[str]) -> bool:
 
 def _decomposes(func: Any, name: str, tags: frozenset[str], keep: Callable[[str], bool]) -> bool:
     if name == "aten::convolution":
-        return func._overloadname == "padding"  # padding="same": what it pads shows in its parts
+        return bool(func._overloadname == "padding")  # padding="same": what it pads shows in its parts
     if func._opname in _ALIAS_OR_COPY or keep(name) or "pointwise" in tags or "reduction" in tags:
         return False
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
@@ -139,14 +155,17 @@ def _native_multi_head_attention(query: Any, key: Any, *rest: Any, **named: Any)
     return torch.empty_like(query), weights
 
 
-def fused_attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *rest: Any, **named: Any) -> bool:
+def fused_attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, *rest: Any, **named: Any
+) -> bool:
     """Tell whether torch runs this `scaled_dot_product_attention` as one fused CPU kernel.
 
     The choice looks at layouts alone, so tensors that are allocated and never touched serve.
     """
     given = [_untouched(item) for item in (query, key, value)]
     mask = None if attn_mask is None else _untouched(attn_mask)
-    return bool(torch._fused_sdp_choice(*given, mask, *rest, **named) != 0)
+    choose: Any = torch._fused_sdp_choice  # typed without its optional arguments
+    return bool(choose(*given, mask, *rest, **named) != 0)
 
 
 def _untouched(tensor: Any) -> Any:
