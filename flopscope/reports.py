@@ -176,7 +176,8 @@ class Report:
         Raises:
             BudgetError: A budget cannot be read, or its metric is unknown or was not measured.
         """
-        return [found for budget in budgets if (found := _violation(self, budget)) is not None]
+        judged = [judge(self, budget) for budget in budgets]
+        return [numbers for kept, numbers in judged if not kept]
 
     def _written(self, name: str, path: PathLike | None) -> str:
         text = self.table(name)
@@ -318,7 +319,12 @@ _LAYER_METRICS = {
 _REPORT_METRICS = {"peak_activation_bytes": "B", "buffer_bytes": "B"}
 
 
-def _violation(report: Report, budget: str) -> Violation | None:
+def judge(report: Report, budget: str) -> tuple[bool, Violation]:
+    """Tell whether a budget is kept, and the numbers by which it was judged.
+
+    Raises:
+        BudgetError: The budget cannot be read, or its metric is unknown or was not measured.
+    """
     found = _BUDGET.fullmatch(budget)
     if found is None:
         raise BudgetError(
@@ -337,7 +343,7 @@ def _violation(report: Report, budget: str) -> Violation | None:
         raise BudgetError(f"{metric} was not measured", hint="profile with latency, or drop this budget")
     limit = parse_quantity(found["limit"], unit=known[name])
     kept = _OPERATORS[found["operator"]](actual, limit)
-    return None if kept else Violation(budget.strip(), metric, actual, limit)
+    return kept, Violation(budget.strip(), metric, actual, limit)
 
 
 def _metric(report: Report, kind: str, name: str) -> int | float | None:

@@ -171,6 +171,18 @@ def test_what_is_unknown_is_sorted_last_either_way() -> None:
     assert rows_of(report(*layers).table(sort="-latency_s")) == ["l0", "l1", "none"]
 
 
+def test_the_root_takes_no_place_among_the_top_of_a_tree() -> None:
+    """The root is the total below; `--depth 1 --top 2` shows two modules."""
+    root = layer("", "Sequential", "other", flops=9, bytes_read=9, depth=0)
+    modules = [
+        layer(name, "Conv2d", "conv", flops=size, depth=1) for name, size in (("a", 1), ("b", 5), ("c", 3))
+    ]
+    made = replace(report(), tree=(root, *modules))
+    text = made.table(depth=1, top=2)
+    shown = [line.split()[0] for line in text.splitlines() if " Conv2d " in line]
+    assert shown == ["b", "c"]
+
+
 def test_depth_shows_the_tree_by_indentation() -> None:
     def module(path: str, depth: int) -> Layer:
         return layer(path, "Sequential", "other", flops=5, bytes_read=5, depth=depth)

@@ -69,6 +69,8 @@ def readable(report: Report, options: Options) -> tuple[list[Row], tuple[str, ..
     take most are kept. Layers that did not run come last.
     """
     everything = gather(report, options)
+    if options.depth and options.sort is None:
+        everything = [row for row in everything if row["path"]]  # the root is the total below
     rows, idle = everything, list[Row]()
     if options.by is None and options.top != 0:
         rows = [row for row in everything if not _idle(row)]

@@ -1,0 +1,119 @@
+"""Report -> files of `-o`: the suffix decides; what flopscope did not write is not overwritten."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flopscope.errors import InputError
+from flopscope.version import __version__
+
+if TYPE_CHECKING:
+    from flopscope.render import Options
+    from flopscope.reports import Report
+
+RENDERERS = {
+    ".csv": "csv",
+    ".json": "json",
+    ".md": "markdown",
+    ".tex": "latex",
+    ".tsv": "tsv",
+    ".txt": "text",
+}
+_SIGNATURES = {"markdown": f"<!-- flopscope {__version__} -->\n", "latex": f"% flopscope {__version__}\n"}
+_SIGNED = re.compile(r"(<!-- flopscope \d\S* -->|% flopscope \d\S*|flopscope \d\S* {3}.*)\s*")
+
+
+def require_writable(paths: Sequence[str], *, model: str, force: bool) -> None:
+    """Refuse, before any work is done, what could not or must not be written in the end.
+
+    Args:
+        paths: the files of `-o`.
+        model: what is profiled: its own file is never written to, not even with `force`.
+        force: replace files that flopscope did not write.
+
+    Raises:
+        InputError: A suffix has no writer, a folder is not there, or a file is somebody else's.
+    """
+    sources = [Path(place) for place in _files_of(model)]
+    for place, path in enumerate(map(Path, paths)):
+        if path.suffix.lower() not in RENDERERS:
+            raise InputError(
+                f"-o {path}: no output has the suffix {path.suffix!r}.",
+                hint=f"suffixes: {' '.join(RENDERERS)}",
+            )
+        if any(_same(path, source) for source in sources):
+            raise InputError(f"-o {path} is the MODEL itself.", hint="name another file")
+        if any(_same(path, Path(other)) for other in paths[:place]):
+            raise InputError(f"-o {path} is given twice.", hint="name two files")
+        if not path.parent.is_dir():
+            raise InputError(f"-o {path}: there is no folder {path.parent}.", hint="make it first")
+        if path.is_dir():
+            raise InputError(f"-o {path} is a folder.", hint="name a file in it")
+        if not force and path.is_file() and not is_ours(path):
+            raise InputError(
+                f"-o {path}: the file is there, and flopscope did not write it.",
+                hint="name another file, or replace it with --force",
+            )
+
+
+def write(report: Report, paths: Sequence[str], options: Options) -> None:
+    """Write a report to each file, whole or not at all.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
+    from flopscope.render import render
+    from flopscope.reports import write_text
+
+    for path in paths:
+        name = RENDERERS[Path(path).suffix.lower()]
+        text = _SIGNATURES.get(name, "") + render(report, name, options)
+        write_text(path, text if text.endswith("\n") else f"{text}\n")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is an earlier output of flopscope, told by its first line; or empty.
+
+    A CSV is known by the header of a table whose columns nobody chose: one with `--columns`
+    might be anybody's.
+
+    Raises:
+        ModelLoadError: The file cannot be read.
+    """
+    from flopscope.reports import is_report
+
+    if is_report(path):
+        return True
+    with path.open("rb") as file:
+        head = file.read(4096)
+    line = head.partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
+    return not head or line in _headers() or _SIGNED.fullmatch(line) is not None
+
+
+def _headers() -> Iterator[str]:
+    """The first lines of CSV and TSV tables."""
+    from flopscope.render import Options
+    from flopscope.render.rows import plain_columns
+
+    shapes = [Options(), Options(depth=0), *(Options(by=by) for by in ("kind", "type", "op"))]
+    for delimiter in (",", "\t"):
+        yield from (delimiter.join(plain_columns(options)) for options in shapes)
+
+
+def _files_of(model: str) -> Iterator[str]:
+    """The file that a MODEL argument names, if it names one."""
+    from flopscope.loading.addresses import parse_address
+
+    address = parse_address(model)
+    if address.scheme in ("file", "source"):
+        yield address.place
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
