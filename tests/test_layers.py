@@ -56,6 +56,18 @@ def test_a_containers_own_ops_are_a_layer_of_its_path() -> None:
     ]
 
 
+def test_a_containers_own_row_names_its_ops() -> None:
+    assert _partition(_residual())[-1].detail == "add"
+    run = Run()
+    image = run.input(1, 8, 4, 4)
+    with run.call("block", "Block"):
+        with run.call("block.act", "ReLU"):
+            seen = run.op("aten::relu", image, flops=128)
+        for name in ("aten::add_", "aten::mul", "aten::mul", "aten::sub", "aten::sigmoid"):
+            seen = run.op(name, seen, image, flops=128)
+    assert _partition(run)[-1].detail == "add mul sub …"
+
+
 def test_a_row_says_what_its_ops_cost() -> None:
     first = _partition(_residual())[0]
     # 1x8x4x4 outputs, each 8 channels of 3x3: 128 * 72 MACs; 128 numbers read and 576 weights, 128 written

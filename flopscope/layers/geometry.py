@@ -29,6 +29,13 @@ def describe(kind: str, ops: Sequence[OpCall], kinds: Sequence[str], costs: Sequ
     return _linear(op) if what == "linear" else _other(op, what)
 
 
+def named_ops(ops: Sequence[OpCall]) -> str:
+    """Name what a container does between its children: "add", "cat mul", at most three and an ellipsis."""
+    names = [op.op.rpartition("::")[2].rstrip("_") for op in ops if not op.view]
+    distinct = list(dict.fromkeys(names))
+    return " ".join([*distinct[:3], *(["…"] if len(distinct) > 3 else [])])
+
+
 def published_bytes(kind: str, ops: Sequence[OpCall], kinds: Sequence[str]) -> int | None:
     """Memory access by the published formulas, of all calls; None where they do not apply.
 

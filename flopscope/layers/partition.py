@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flopscope.records import Block, Cost, Layer, OpCost, Parameter, Shape, Trace
 
-from .geometry import describe, published_bytes
+from .geometry import describe, named_ops, published_bytes
 from .ownership import OPS, Key, Ownership, owners
 from .rows import first_shapes, row
 
@@ -143,7 +143,8 @@ class _Holdings:
             ops=ops,
             shapes=_inline_shapes(self._trace, blocks[0]) if inline else first_shapes(self._trace, calls),
             parameters=self._parameters.get(key, ()),
-            detail=describe(kind, calculated, held, priced),
+            detail=describe(kind, calculated, held, priced)
+            or (named_ops(calculated) if key[1] == OPS else ""),
             formula_bytes=_all_of(formulas) if blocks else published_bytes(kind, calculated, held),
         )
 
