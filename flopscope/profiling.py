@@ -6,6 +6,7 @@ subjects, inputs -> tracing -> [timing] -> assembly
 from __future__ import annotations
 
 import dataclasses
+import gc
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -84,7 +85,7 @@ def profile(
         strict=strict,
     )
     _check(settings)
-    with shown(progress) as told:
+    with shown(progress) as told, _no_collection():
         return _Walk(Subject(model, settings), inputs, settings, told).report()
 
 
@@ -191,16 +192,17 @@ class _Walk:
             reason = without.__cause__
             self.warnings.append(
                 f"counted on a real run, for without data the forward stopped at {without.path or 'the top'} "
-                f"({type(reason).__name__}: {_first_line(reason)}); the counts hold for the values of this input"
+                f"({type(reason).__name__}: {_first_line(reason)}); they hold for the values of this input"
             )
             return trace
         raise self._explained(candidates[0], failures[0]) from failures[0].__cause__
 
     def _trace(self, call: Inputs, *, meta: bool) -> tuple[Trace, Made]:
         model = self.subject.traced() if meta else self.subject.private()
-        if self.subject.is_lazy():
+        if self.subject.lazy:
             settle = self._made(call, self.subject.device)
             tracing.run_once(model, settle.args, settle.kwargs)
+            self.subject.lazy = False
         made = self._made(call, "meta" if meta else self.subject.device)
         trace = tracing.trace(
             model,
@@ -286,6 +288,18 @@ def _device_text(device: Any) -> str | None:
         return str(torch.device(device))
     except RuntimeError as reason:
         raise InputError(f"device {device!r} is not known", hint="for example cpu or cuda:0") from reason
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the collector still: records hold no cycles, and each collection would walk all of torch."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class Subject:
         notes: what was taken off.
         device: where it is to run, with its index: "cuda:0".
         has_data: whether it has weights to run with.
+        lazy: whether a first call has yet to decide the shapes of parameters.
     """
 
     def __init__(self, model: Any, settings: Settings) -> None:
@@ -34,8 +35,11 @@ class Subject:
         self.notes: list[str] = []
         self.model = self._unwrapped(model)
         self.name = type(self.model).__name__
-        self.device = settings.device or _device_of(self.model)
-        self.has_data = not any(tensor.is_meta for tensor in _tensors(self.model))
+        tensors = _tensors(self.model)
+        with_data = (str(tensor.device) for tensor in tensors if not tensor.is_meta)
+        self.device = settings.device or next(with_data, "cpu")
+        self.has_data = not any(tensor.is_meta for tensor in tensors)
+        self.lazy = any(isinstance(tensor, _UNINITIALISED) for tensor in tensors)
         self._settings = settings
         self._private: nn.Module | None = None
         self._traced: nn.Module | None = None
@@ -43,10 +47,7 @@ class Subject:
     def traced(self) -> nn.Module:
         """What is traced without data: the model itself, or a converted copy without data."""
         if self._traced is None:
-            if any(
-                isinstance(tensor, UninitializedParameter | UninitializedBuffer)
-                for tensor in _tensors(self.model)
-            ):
+            if self.lazy:
                 self._traced = self.private()
             elif self._settings.dtype is None and not self._settings.channels_last:
                 self._traced = self.model
@@ -82,10 +83,6 @@ class Subject:
         if isinstance(values, torch.Tensor) and values.dim() == 4:
             return values.to(memory_format=torch.channels_last)
         return values
-
-    def is_lazy(self) -> bool:
-        """Tell whether the model has parameters whose shape its first call decides."""
-        return any(isinstance(tensor, _UNINITIALISED) for tensor in _tensors(self.model))
 
     def is_compiled(self) -> bool:
         """Tell whether a module of the model was compiled in place."""
@@ -155,9 +152,11 @@ def _copies_of_uninitialised(model: nn.Module) -> dict[int, Any]:
 
 
 def _tensors(model: nn.Module) -> list[torch.Tensor]:
-    return [*model.parameters(), *model.buffers()]
-
-
-def _device_of(model: nn.Module) -> str:
-    """The device of the model's first tensor that has data; the CPU where none has."""
-    return next((str(tensor.device) for tensor in _tensors(model) if not tensor.is_meta), "cpu")
+    """Parameters and buffers, shared ones as often as they are registered: one quick walk."""
+    return [
+        tensor
+        for module in model.modules()
+        for held in (module._parameters, module._buffers)
+        for tensor in held.values()
+        if tensor is not None
+    ]

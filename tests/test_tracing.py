@@ -364,3 +364,10 @@ def test_tensors_of_the_run_die_with_it() -> None:
     after = sum(isinstance(item, torch.Tensor) and item.is_meta for item in gc.get_objects())
     assert kept.ops
     assert after == before
+
+
+def test_operators_reach_the_recorder_directly() -> None:
+    """torch wraps dispatch modes for its compiler, at the cost of its import and of every operator."""
+    from flopscope.tracing.recorder import Recorder
+
+    assert not hasattr(Recorder.__torch_dispatch__, "__wrapped__")

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -43,8 +44,6 @@ def make(inputs: Inputs, *, model: nn.Module, device: str = "cpu", dtype: Any = 
         device=torch.device(device),
         asked=_torch_dtype(dtype_name(dtype)) if dtype is not None else None,
         own=model_dtype(model),
-        entries=tuple(entries(model)),
-        first=first_entry(model),
         generator=torch.Generator(device="cpu").manual_seed(seed),
     )
     names = signatures.by_place(model)
@@ -99,7 +98,7 @@ def index_bound(name: str, tables: Iterable[Entry]) -> int:
     return min(alike or same or [size for _, size in rows] or [2])
 
 
-@dataclass(slots=True)
+@dataclass
 class _Making:
     """What making one call's tensors needs to know, and what it has noted."""
 
@@ -107,11 +106,19 @@ class _Making:
     device: torch.device
     asked: torch.dtype | None
     own: torch.dtype
-    entries: tuple[Entry, ...]
-    first: Entry | None
     generator: torch.Generator
     notes: list[str] = field(default_factory=list)
     twins: dict[int, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """What the layers take; asked for integers only."""
+        return tuple(entries(self.model))
+
+    @cached_property
+    def first(self) -> Entry | None:
+        """What the first layer takes; asked for shapes without a dtype only."""
+        return first_entry(self.model)
 
 
 def _argument(value: Any, making: _Making, *, name: str, place: int) -> Any:

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from flopscope.records import Module, Trace
+from flopscope.records import Trace
 
 from .borrowing import borrowed, fused_paths_on_meta, watched_autocast
 from .building import build, parameter
+from .inventory import inventory
 from .nests import flat_tensors
 from .recorder import Recorder
 
@@ -61,9 +62,8 @@ def trace(
         TraceError: the model raised; the model's own exception is the cause.
     """
     named = torch.device(device).type
-    registered, modules = _modules(model)
-    state = _state(model)
-    recorder = Recorder(registered, state=state, keep=keep, meta=meta, device=named)
+    listed = inventory(model)
+    recorder = Recorder(listed.places, state=listed.roles(), keep=keep, meta=meta, device=named)
     for tensor in flat_tensors((args, dict(kwargs))):
         recorder.expect(tensor)
     handles = [
@@ -77,16 +77,16 @@ def trace(
         del output
     except Exception as failure:
         place = next((where for known, where in recorder.failures if known is failure), 0)
-        raise TraceError(modules[place].path) from failure
+        raise TraceError(listed.modules[place].path) from failure
     finally:
         for handle in handles:
             handle.remove()
         recorder.close()
     return build(
         recorder,
-        modules=modules,
-        parameters=tuple(parameter(path, tensor) for path, tensor in model.named_parameters()),
-        buffers=tuple(parameter(path, tensor) for path, tensor in model.named_buffers()),
+        modules=tuple(listed.modules),
+        parameters=tuple(parameter(path, tensor) for path, tensor in listed.parameters.values()),
+        buffers=tuple(parameter(path, tensor) for path, tensor in listed.buffers.values()),
         route="meta" if meta else "real",
         device=named,
         warnings=warnings,
@@ -115,17 +115,3 @@ def _paths(recorder: Recorder, meta: bool, device: str) -> Iterator[None]:
         if meta and device in ("cpu", "cuda"):
             stack.enter_context(fused_paths_on_meta())
         yield
-
-
-def _modules(model: nn.Module) -> tuple[dict[int, int], tuple[Module, ...]]:
-    places: dict[int, int] = {}
-    modules: list[Module] = []
-    for path, module in model.named_modules():
-        places[id(module)] = len(modules)
-        modules.append(Module(path, type(module).__name__))
-    return places, tuple(modules)
-
-
-def _state(model: nn.Module) -> dict[int, tuple[str, str]]:
-    state = {id(tensor): ("parameter", path) for path, tensor in model.named_parameters()}
-    return state | {id(tensor): ("buffer", path) for path, tensor in model.named_buffers()}

@@ -85,6 +85,11 @@ class Recorder(TorchDispatchMode):
         enabled = self._meta and torch.is_autocast_enabled(self._device)
         self._lower = torch.get_autocast_dtype(self._device) if enabled else None
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare every operator a wrapper that only torch.compile needs, and the process its import."""
+        return False
+
     # ----------------------------------------------------------------- module calls
 
     def enter(self, module: nn.Module, _args: Any) -> None:
