@@ -28,23 +28,19 @@ DOORS: dict[str, set[str]] = {
     "profiling": {
         "assembly", "clocks", "costs", "environment", "inputs", "progress", "reports", "subjects", "timing", "tracing",
     },
+    "loading": {"zoo"},
+    "zoo": {"rewrites"},
     "crosschecks": {"costs", "inputs", "profiling", "reports", "subjects", "tracing"},
     "commands": {
         "costs", "crosschecks", "environment", "inputs", "loading", "profiling", "progress", "render", "reports",
+        "zoo",
     },
 }  # fmt: skip
 
 WET = {
-    "clocks",
-    "crosschecks",
-    "environment",
-    "inputs",
-    "loading",
-    "profiling",
-    "subjects",
-    "timing",
-    "tracing",
-}
+    "clocks", "crosschecks", "environment", "inputs", "loading", "profiling", "rewrites", "subjects", "timing",
+    "tracing", "zoo",
+}  # fmt: skip
 LATE = {"commands"}  # may touch torch, but only inside functions
 OUTSIDE = {"torch", "pandas", "numpy", "torchvision", "timm", "fvcore", "transformers"}
 

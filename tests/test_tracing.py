@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from typing import Any
 
 import pytest
@@ -320,6 +321,21 @@ def test_modules_that_are_not_of_the_model_belong_to_their_caller() -> None:
     found = traced(Makes(), meta(3))
     assert [call.path for call in found.calls] == [""]
     assert [op.call for op in found.ops] == [0]
+
+
+def test_a_model_that_another_thread_runs_meanwhile_is_not_noted() -> None:
+    other, row = nn.Sequential(nn.Linear(3, 3), nn.ReLU()), torch.ones(1, 3)
+
+    class Waits(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            worker = threading.Thread(target=other, args=(row,))
+            worker.start()
+            worker.join()
+            return x + 1
+
+    found = traced(nn.Sequential(Waits(), other), meta(1, 3))
+    assert [call.path for call in found.calls] == ["", "0", "1", "1.0", "1.1"]
+    assert names(found) == ["aten::add", "aten::linear", "aten::relu"]
 
 
 def test_a_padded_batch_stays_dense_on_both_routes() -> None:

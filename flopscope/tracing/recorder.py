@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ class Recorder(TorchDispatchMode):
         self._keep = keep
         self._stack: list[int] = []
         self._entered: list[bool] = []
+        self._thread = get_ident()
         self._plans: dict[Any, Plan] = {}
         self._signatures: dict[Any, Signature] = {}
         self._meta = meta
@@ -94,6 +96,8 @@ class Recorder(TorchDispatchMode):
 
     def enter(self, module: nn.Module, _args: Any) -> None:
         """Forward pre-hook of every module."""
+        if get_ident() != self._thread:
+            return  # the hooks are global: another thread runs a model of its own
         index = self._modules.get(id(module))
         self._entered.append(index is not None)
         if index is not None:
@@ -106,7 +110,7 @@ class Recorder(TorchDispatchMode):
 
         It is called after exceptions too; torch then leaves the keyword arguments out.
         """
-        if not self._entered or not self._entered.pop():
+        if get_ident() != self._thread or not self._entered or not self._entered.pop():
             return
         call = self.calls[self._stack.pop()]
         call.end_op = len(self.ops)
