@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from flopscope import assembly, clocks, costs, inputs, timing, tracing
 from flopscope.environment import environment
@@ -144,7 +145,10 @@ class _Walk:
     def report(self) -> Report:
         """Trace, measure where that was asked for, and put it together."""
         compiled = self.subject.is_compiled()
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        with (
+            torch.compiler.set_stance("force_eager") if compiled else nullcontext(),
+            _disable_current_modes(),
+        ):
             trace = self._traced()
             timings = self._timed() if self.settings.latency else None
         return assembly.assemble(
@@ -244,16 +248,20 @@ class _Walk:
             return None
         made = self._made(self.call, self.subject.device)
         private = self.subject.private()
-        with _threads(self.settings.threads), tracing.borrowed(private):
-            return timing.measure(
-                private,
-                made.args,
-                made.kwargs,
-                clock=clock,
-                sampling=timing.Sampling(self.settings.max_seconds or timing.SECONDS[self.settings.effort]),
-                device=self.subject.device,
-                progress=self.progress,
-            )
+        sampling = timing.Sampling(self.settings.max_seconds or timing.SECONDS[self.settings.effort])
+        try:
+            with _threads(self.settings.threads), tracing.borrowed(private):
+                return timing.measure(
+                    private,
+                    made.args,
+                    made.kwargs,
+                    clock=clock,
+                    sampling=sampling,
+                    device=self.subject.device,
+                    progress=self.progress,
+                )
+        except Exception as failure:  # whatever the model may raise
+            raise inputs.explain(self.subject.model, failure, inputs=self.call) from failure
 
     def _made(self, call: Inputs, device: str) -> Made:
         settings = self.settings

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from flopscope.errors import InputError, MeasurementError
@@ -38,7 +39,7 @@ class Subject:
         tensors = _tensors(self.model)
         with_data = (str(tensor.device) for tensor in tensors if not tensor.is_meta)
         self.device = settings.device or next(with_data, "cpu")
-        self.has_data = not any(tensor.is_meta for tensor in tensors)
+        self.has_data = not any(tensor.is_meta or isinstance(tensor, FakeTensor) for tensor in tensors)
         self.lazy = any(isinstance(tensor, _UNINITIALISED) for tensor in tensors)
         self._settings = settings
         self._private: nn.Module | None = None

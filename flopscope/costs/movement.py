@@ -8,7 +8,7 @@ from flopscope.costs.traffic import bytes_read, bytes_written, indices_of
 from flopscope.records import OpCall, TensorSpec
 
 _NOTHING = in_aten("""
-    alias as_strided chunk detach diagonal expand expand_as lift lift_fresh movedim narrow permute
+    alias as_strided chunk scalar_tensor detach diagonal expand expand_as lift lift_fresh movedim narrow permute
     requires_grad select slice split split_with_sizes squeeze swapaxes swapdims t transpose unbind
     unflatten unfold unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze view view_as
     view_as_complex view_as_real _unsafe_view _reshape_alias _conj _neg_view conj numpy_T mT mH
@@ -45,7 +45,7 @@ _SELECTIONS = in_aten("""
 """)
 _FACTORIES = in_aten("""
     zeros ones full arange range linspace logspace eye rand randn randint randperm normal zeros_like
-    ones_like full_like rand_like randn_like randint_like new_zeros new_ones new_full scalar_tensor
+    ones_like full_like rand_like randn_like randint_like new_zeros new_ones new_full
     tril_indices triu_indices hann_window hamming_window blackman_window bartlett_window fill zero
     uniform random exponential geometric log_normal cauchy
 """)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterable
@@ -32,12 +33,12 @@ def make(inputs: Inputs, *, model: nn.Module, device: str = "cpu", dtype: Any = 
     `dtype` where it is asked for; then floating tensors are converted too. Integers are drawn
     below `high`, or below the rows of the embedding that they are meant for. Boolean masks mask
     nothing. Values depend on `seed` alone; torch's global generators are not touched. Tensors of
-    the user's are passed on as they are; on the meta device they get twins of the same layout,
-    and their data is not touched. Small integers and masks keep real values even there, on the
-    CPU, for they may steer the model's control flow.
+    the user's are copied, for a model may change its input; on the meta device they get twins of
+    the same layout, and their data is not touched. Small integers and masks keep real values even
+    there, on the CPU, for they may steer the model's control flow.
 
     Raises:
-        InputError: `dtype` is not known.
+        InputError: `dtype` is not known, or a tensor is nested.
     """
     making = _Making(
         model=model,
@@ -167,20 +168,30 @@ def _from_tensor(given: Tensor, making: _Making) -> Tensor:
 
 
 def _passed_on(given: Tensor, making: _Making) -> Tensor:
-    dtype = making.asked if making.asked is not None and given.dtype.is_floating_point else given.dtype
-    if making.device.type == "meta":
-        steers = (
-            given.device.type == "cpu" and not _has_no_data(given) and _steers(Spec(given.shape), given.dtype)
+    if given.is_nested:
+        raise InputError(
+            "a nested tensor was given; its rows have no common shape that could be counted",
+            hint="pad it: tensor.to_padded_tensor(0.0)",
         )
-        return given if steers else _twin(given, dtype)
-    if _has_no_data(given):
+    dtype = making.asked if making.asked is not None and given.dtype.is_floating_point else given.dtype
+    if _has_no_data(given) and making.device.type != "meta":
         layout = str(given.dtype).removeprefix("torch.")
         made = _values(Spec(given.shape, layout), dtype, making, name="").to(making.device)
         making.notes.append(
             f"a tensor {tuple(given.shape)} without data was filled with values for the real run"
         )
         return made
-    return given.to(dtype=dtype, device=making.device)  # the same tensor where nothing changes
+    if making.device.type != "meta":
+        return _own(given).to(dtype=dtype, device=making.device)
+    steers = (
+        given.device.type == "cpu" and not _has_no_data(given) and _steers(Spec(given.shape), given.dtype)
+    )
+    return _own(given) if steers else _twin(given, dtype)
+
+
+def _own(given: Tensor) -> Tensor:
+    """A copy of the same layout, for a model may change its input in place."""
+    return copy.deepcopy(given.detach())
 
 
 def _has_no_data(given: Tensor) -> bool:

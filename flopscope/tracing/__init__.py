@@ -14,7 +14,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.modules.module import (
+    _global_forward_hooks_with_kwargs,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
 from flopscope.records import Trace
 
@@ -81,6 +85,7 @@ def trace(
     finally:
         for handle in handles:
             handle.remove()
+            _global_forward_hooks_with_kwargs.pop(handle.id, None)  # torch forgets this one
         recorder.close()
     return build(
         recorder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -49,6 +50,9 @@ _NOT_ENTERED = (
     torch.dtype,
     torch.device,
 )
+# Objects of torch's own (operators, loggers) and of the standard library are not a model's state, and
+# putting back what they cache would break them. Namespaces are what models keep settings in.
+_FOREIGN = (sys.stdlib_module_names | {"torch", "numpy", "pandas"}) - {"types", "argparse", "__main__"}
 _MOST_OBJECTS = 200_000  # a model that hangs on a whole data set is not worth searching to the end
 
 
@@ -120,13 +124,17 @@ class _Snapshot:
         self._modules: list[tuple[nn.Module, dict[str, Any]]] = []
         self._scripted: list[tuple[nn.Module, bool]] = []
         self._containers: list[tuple[Any, Any]] = []
+        self._slots: list[tuple[Any, list[str], dict[str, Any]]] = []
         self._seen: set[int] = set()
+        self._versions: list[tuple[torch.Tensor, int]] = []
         for module in model.modules():
             if isinstance(module, torch.jit.ScriptModule):
                 self._scripted.append((module, module.training))
                 continue
             attributes = module.__dict__
             self._modules.append((module, attributes.copy()))
+            for held in (module._parameters, module._buffers):
+                self._versions += [(item, item._version) for item in held.values() if _has_version(item)]
             for name, value in attributes.items():
                 if name not in _HOOKS and not isinstance(value, _NOT_ENTERED):
                     self._hold(value)
@@ -153,6 +161,20 @@ class _Snapshot:
                 container.clear()
                 (container.update if isinstance(container, set) else container.extend)(content)
 
+        for value, names, held in self._slots:
+            for name in names:
+                if name in held and getattr(value, name, held) is not held[name]:
+                    object.__setattr__(value, name, held[name])
+                elif name not in held and hasattr(value, name):
+                    object.__delattr__(value, name)
+        changed = [(tensor, version) for tensor, version in self._versions if tensor._version != version]
+        if changed:
+            # An operator that changes a tensor in place counts its version up, though on the meta route
+            # its data were never touched; a graph of the user's may rely on the version.
+            torch._C._autograd._unsafe_set_version_counter(
+                tuple(tensor for tensor, _ in changed), tuple(version for _, version in changed)
+            )
+
     def _hold(self, value: Any) -> None:
         """Remember what a container or a plain object holds, and what that holds in turn."""
         pending = [value]
@@ -169,8 +191,26 @@ class _Snapshot:
                 pending.extend(value)
             elif isinstance(value, tuple):
                 pending.extend(value)
-            elif isinstance(getattr(value, "__dict__", None), dict):
-                pending.append(value.__dict__)
+            elif type(value).__module__.partition(".")[0] not in _FOREIGN:
+                pending.append(getattr(value, "__dict__", None))
+                pending.extend(self._hold_slots(value))
+
+    def _hold_slots(self, value: Any) -> list[Any]:
+        names = [name for kind in type(value).__mro__ for name in _slots_of(kind)]
+        held = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        if names:
+            self._slots.append((value, names, held))
+        return list(held.values())
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    slots = kind.__dict__.get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+
+
+def _has_version(tensor: torch.Tensor | None) -> bool:
+    return tensor is not None and not tensor.is_inference()
 
 
 def _put_back(current: dict[str, Any], saved: dict[str, Any]) -> None:

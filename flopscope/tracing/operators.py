@@ -49,7 +49,7 @@ class Plan:
     `factory`: it makes tensors from numbers alone. `device_at`: where its device argument
     stands (None: it has none). `reads`: it returns the value that a tensor holds. `stand_in` does
     what the meta kernel would that torch lacks; `always_stands_in` replaces the real one too.
-    `lowered`: autocast runs it in lower precision.
+    `lowered`: autocast runs it in lower precision. `silent`: a question of Python's, not an operator.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Plan:
     stand_in: Callable[..., Any] | None
     always_stands_in: bool
     lowered: bool
+    silent: bool
 
 
 def plan(func: Any, keep: Callable[[str], bool]) -> Plan:
@@ -111,6 +112,7 @@ def plan(func: Any, keep: Callable[[str], bool]) -> Plan:
         reads=reads,
         stand_in=_stand_in(name),
         always_stands_in=name == _LEFT_ALIGNED,
+        silent=func.namespace == "prim",
         lowered=func.namespace == "aten" and base in _LOWERED,
     )
 
@@ -123,6 +125,8 @@ def _decomposes(func: Any, name: str, tags: frozenset[str], keep: Callable[[str]
     if name == "aten::convolution":
         return bool(func._overloadname == "padding")  # padding="same": what it pads shows in its parts
     if func._opname in _ALIAS_OR_COPY or keep(name) or "pointwise" in tags or "reduction" in tags:
+        return False
+    if func.namespace == "prim":
         return False
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
     aliases = any(item.alias_info is not None for item in func._schema.returns)

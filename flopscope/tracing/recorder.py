@@ -126,6 +126,8 @@ class Recorder(TorchDispatchMode):
         operator = self._plans.get(func)
         if operator is None:
             operator = self._plans[func] = plan(func, self._keep)
+        if operator.silent:
+            return func(*args, **(kwargs or {}))
         if operator.lowered and self._lower is not None:
             args = mapped(args, self._lowered)
         if operator.decompose:
