@@ -20,6 +20,7 @@ KINDS = (
     "embedding", "elementwise", "reduction", "data_movement", "other",
 )  # fmt: skip
 
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One tensor as an operator saw it: its layout, and the storage that it looks at.

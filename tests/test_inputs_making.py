@@ -57,9 +57,13 @@ def test_asked_dtype_converts_floats_alone() -> None:
     assert [item.dtype for item in made.args] == [torch.bfloat16] * 3 + [torch.int64]
 
 
-def test_tensors_are_passed_on_and_not_copied() -> None:
-    given = torch.randn(2, 3).t()
-    assert make(describe(given), model=nn.ReLU()).args[0] is given
+def test_tensors_are_copied_for_a_model_may_change_its_input() -> None:
+    given = torch.randn(1, 3).t().expand(3, 4)
+    made = make(Inputs(given, given), model=nn.ReLU())
+    assert torch.equal(made.args[0], given)
+    assert made.args[0].stride() == given.stride()
+    assert made.args[0].data_ptr() != given.data_ptr()
+    assert made.args[1] is made.args[0]
 
 
 def test_meta_twins_keep_layout_and_identity() -> None:

@@ -191,7 +191,8 @@ def _passed_on(given: Tensor, making: _Making) -> Tensor:
 
 def _own(given: Tensor) -> Tensor:
     """A copy of the same layout, for a model may change its input in place."""
-    return copy.deepcopy(given.detach())
+    strided = given.layout == torch.strided
+    return copy.deepcopy(given.detach()) if strided else given.detach().clone()
 
 
 def _has_no_data(given: Tensor) -> bool:
