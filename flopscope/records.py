@@ -224,8 +224,7 @@ class Block:
 class MemoryPeak:
     """The moment at which the most activation memory was alive.
 
-    `op` indexes `Trace.ops` and `path` names its module; `alive` lists what was held, largest
-    first, as (name, bytes).
+    `op` indexes `Trace.ops`, `path` names its module; `alive` lists (name, bytes), largest first.
     """
 
     nbytes: int

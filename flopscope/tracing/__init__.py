@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ def trace(
         TraceError: the model raised; the model's own exception is the cause.
     """
     named = torch.device(device).type
+    _settle_torch()
     listed = inventory(model)
     recorder = Recorder(listed.places, state=listed.roles(), keep=keep, meta=meta, device=named)
     for tensor in flat_tensors((args, dict(kwargs))):
@@ -109,6 +111,20 @@ def run_once(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
             model(*args, **kwargs)
     except Exception as failure:
         raise TraceError("") from failure
+
+
+@cache
+def _settle_torch() -> None:
+    """Run torch's meta kernels once before anything is noted.
+
+    Their first use imports much of torch, and an import that fails on the way and is caught leaves
+    frames behind that keep the tensors of the operator, and of the model's forward, alive.
+    """
+    with torch.inference_mode():
+        image, channel = torch.empty(1, 1, 2, 2, device="meta"), torch.empty(1, device="meta")
+        image = torch.relu(torch.conv2d(image, image))
+        torch.batch_norm(image, channel, channel, channel, channel, False, 0.1, 1e-5, False)
+        torch.addmm(image[0, 0], image[0, 0], image[0, 0])
 
 
 @contextmanager

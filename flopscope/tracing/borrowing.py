@@ -134,7 +134,8 @@ class _Snapshot:
             attributes = module.__dict__
             self._modules.append((module, attributes.copy()))
             for held in (module._parameters, module._buffers):
-                self._versions += [(item, item._version) for item in held.values() if _has_version(item)]
+                tensors = [item for item in held.values() if item is not None and not item.is_inference()]
+                self._versions += [(item, item._version) for item in tensors]
             for name, value in attributes.items():
                 if name not in _HOOKS and not isinstance(value, _NOT_ENTERED):
                     self._hold(value)
@@ -207,10 +208,6 @@ def _slots_of(kind: type) -> tuple[str, ...]:
     slots = kind.__dict__.get("__slots__", ())
     names = (slots,) if isinstance(slots, str) else tuple(slots)
     return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
-
-
-def _has_version(tensor: torch.Tensor | None) -> bool:
-    return tensor is not None and not tensor.is_inference()
 
 
 def _put_back(current: dict[str, Any], saved: dict[str, Any]) -> None:
