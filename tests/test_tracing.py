@@ -264,6 +264,29 @@ def test_values_of_an_integer_argument_steer_too() -> None:
     assert "aten::mul" in names(traced(model, meta(1, 3, 4), torch.zeros(1, 3, dtype=torch.bool)))
 
 
+def test_values_survive_a_move_to_where_the_activations_are() -> None:
+    """As in transformers' masks: `mask.to(device=x.device)` and then `if mask.all():`."""
+
+    class Moves(nn.Module):
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            y = x.to(torch.int64).sum() + 1  # the same operators and layouts without data
+            mask = mask.to(device=x.device, dtype=torch.bool)
+            return x * y if mask.all() else x
+
+    found = traced(Moves(), meta(1, 3), torch.ones(1, 3, dtype=torch.int64))
+    assert names(found)[-1] == "aten::mul"
+
+
+def test_constants_that_grow_large_lose_their_values_and_cost_nothing() -> None:
+    class Pairs(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            row = torch.arange(50_000)
+            return x + (row[:, None] < row[None, :])  # 2.5 GB, were it real
+
+    found = traced(Pairs(), meta(1))
+    assert max(item.nbytes for item in found.storages) == 50_000 * 50_000 * 4
+
+
 def test_control_flow_on_activations_needs_a_real_run() -> None:
     class Asks(nn.Module):
         def __init__(self) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from math import prod
 from threading import get_ident
 from typing import Any
 
@@ -26,6 +28,7 @@ from .operators import Plan, fused_attention, in_cpu_format, plan
 # In-run constants up to this size (arange, linspace, masks of one sequence) stay real on the meta
 # route, so that control flow on them works as it does in a real run.
 CONSTANT_NUMEL = 65536
+LARGEST_CONSTANT = 1 << 22  # what is computed of them, a mask of all pairs of tokens say
 
 _HASHABLE = frozenset({torch.dtype, torch.device, torch.layout, torch.memory_format, complex})
 _CONVOLUTION = "aten::convolution"
@@ -237,13 +240,20 @@ class Recorder(TorchDispatchMode):
         if call.plan.factory:
             self._without_device(call)
             return
-        if call.plan.reads or (call.tensors and all(seen.real for seen in call.tensors)):
+        if call.plan.reads:
+            return
+        if (
+            call.tensors
+            and all(seen.real for seen in call.tensors)
+            and _spread(call.tensors) <= LARGEST_CONSTANT
+        ):
+            self._replace_device(call, torch.device("cpu"))
             return
         for index in self._written(call):
             call.tensors[index].real = False  # its values are no longer what the run would see
         call.args = mapped(call.args, self._ledger.twin)
         call.kwargs = {name: mapped(value, self._ledger.twin) for name, value in call.kwargs.items()}
-        self._replace_device(call)
+        self._replace_device(call, META)
 
     def _without_device(self, call: Dispatch) -> None:
         """Make a large new tensor on meta, and a small one for real, so that its values exist."""
@@ -256,14 +266,15 @@ class Recorder(TorchDispatchMode):
         if size <= CONSTANT_NUMEL:
             call.kwargs = {**kwargs, "device": torch.device("cpu")}
 
-    def _replace_device(self, call: Dispatch) -> None:
+    def _replace_device(self, call: Dispatch, device: torch.device) -> None:
+        """Keep what a call makes where its arguments are, whatever device it asks for."""
         place = call.plan.device_at
         if place is None:
             return
         if call.kwargs.get("device") is not None:
-            call.kwargs = {**call.kwargs, "device": META}
+            call.kwargs = {**call.kwargs, "device": device}
         elif len(call.args) > place and call.args[place] is not None:
-            call.args = (*call.args[:place], META, *call.args[place + 1 :])
+            call.args = (*call.args[:place], device, *call.args[place + 1 :])
 
     def _note(self, value: Any, key: list[Any], tensors: list[Seen]) -> None:
         """Add an argument to the key of its call, and its tensors to the list of them."""
@@ -274,6 +285,8 @@ class Recorder(TorchDispatchMode):
                 seen = self._ledger.see(value)
             tensors.append(seen)
             key.append(seen.layout)
+            if seen.real:
+                key.append(META)  # what is answered without data must not answer where there are some
         elif kind is int or kind is str or value is None:
             key.append(value)
         elif kind is bool or kind is float:
@@ -316,6 +329,12 @@ class Recorder(TorchDispatchMode):
                 written.extend(range(place, place + width))
             place += width
         return tuple(written)
+
+
+def _spread(tensors: list[Seen]) -> int:
+    """The elements of what these tensors broadcast to: the most that an operator on them makes."""
+    ranks = zip_longest(*(reversed(seen.layout.shape) for seen in tensors), fillvalue=1)
+    return prod(max(sizes) for sizes in ranks)
 
 
 def _plain(value: Any, count: Iterator[int]) -> Any:
