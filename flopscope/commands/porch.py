@@ -17,6 +17,7 @@ from flopscope.commands.report import report
 from flopscope.commands.usage import Misuse, misuse
 from flopscope.commands.view import view
 from flopscope.commands.voices import Voice
+from flopscope.commands.zoo import zoo
 from flopscope.version import __version__
 
 _HELP = """What each layer of a PyTorch model costs, and what it takes on this machine.
@@ -101,7 +102,7 @@ def porch() -> None:
     """Open the house."""
 
 
-for _command in (report, view, check, ops):
+for _command in (report, view, check, ops, zoo):
     porch.add_command(_command)
 
 
