@@ -251,3 +251,10 @@ def test_options_that_make_no_table(options: dict[str, Any], message: str, hint:
     with pytest.raises(InputError, match=message) as caught:
         report().table(**options)
     assert hint in caught.value.hint
+
+
+def test_a_row_that_moves_nothing_is_named_by_what_its_time_is() -> None:
+    """A container without operators of its own still has the gaps between its children."""
+    idle = layer("", "(ops)", "data_movement", latency_s=5e-6)
+    (line,) = (line for line in report(conv(), idle).table().splitlines() if line.startswith("(ops)"))
+    assert "between layers" in line

@@ -130,7 +130,8 @@ def _cell(row: Row, name: str) -> str:
 
 def _type(row: Row) -> str:
     """Class and detail: "Conv2d 3x3 s2 16>64 x3"; of the unnamed `(ops)`, what they amount to."""
-    words = [row["kind"] if row["type"].startswith("(") else row["type"], row["detail"]]
+    own = row["kind"] if row["bytes"] or row["flops"] else "between layers"
+    words = [own if row["type"].startswith("(") else row["type"], row["detail"]]
     if row["calls"] > 1:
         words.append(f"x{row['calls']}")
     return " ".join(word for word in words if word)
