@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from flopscope.records import Latency, Timings
-
 from flopscope.clocks import Clock
+from flopscope.records import Latency, Timings
 
 WARMUP_LEAST, WARMUP_MOST = 3, 20
 ROUNDS_LEAST, ROUNDS_MOST = 8, 400

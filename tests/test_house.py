@@ -26,20 +26,21 @@ DOORS: dict[str, set[str]] = {
     "reports": {"render"},  # data meets its own display, late, inside the methods
     "assembly": {"conventions", "costs", "layers", "liveness", "recognition", "reports"},
     "profiling": {
-        "assembly", "clocks", "costs", "environment", "inputs", "progress", "reports", "subjects", "timing", "tracing",
+        "assembly", "clocks", "costs", "environment", "inputs", "progress", "reports", "subjects", "timing",
+        "tracing",
     },
     "loading": {"zoo"},
     "zoo": {"rewrites"},
     "crosschecks": {"costs", "inputs", "profiling", "reports", "subjects", "tracing"},
     "commands": {
-        "costs", "crosschecks", "environment", "inputs", "loading", "profiling", "progress", "render", "reports",
-        "zoo",
+        "costs", "crosschecks", "environment", "inputs", "loading", "profiling", "progress", "render",
+        "reports", "zoo",
     },
 }  # fmt: skip
 
 WET = {
-    "clocks", "crosschecks", "environment", "inputs", "loading", "profiling", "rewrites", "subjects", "timing",
-    "tracing", "zoo",
+    "clocks", "crosschecks", "environment", "inputs", "loading", "profiling", "rewrites", "subjects",
+    "timing", "tracing", "zoo",
 }  # fmt: skip
 LATE = {"commands"}  # may touch torch, but only inside functions
 OUTSIDE = {"torch", "pandas", "numpy", "torchvision", "timm", "fvcore", "transformers"}

@@ -21,7 +21,9 @@ COLUMNS = (
     "verdicts quality"
 ).split()
 
-OP_COLUMNS = "index op path call input_shapes output_shapes dtype macs flops bytes_read bytes_written priced_by".split()
+OP_COLUMNS = (
+    "index op path call input_shapes output_shapes dtype macs flops bytes_read bytes_written priced_by"
+).split()
 
 EXIT_CODES = {
     "ModelLoadError": 3,
@@ -62,7 +64,8 @@ def test_the_keywords_of_profile_are_keyword_only() -> None:
     assert list(parameters)[:2] == ["model", "inputs"]
     keywords = {name for name, item in parameters.items() if item.kind is inspect.Parameter.KEYWORD_ONLY}
     assert keywords >= {
-        "device", "dtype", "threads", "channels_last", "latency", "effort", "max_seconds", "seed", "strict", "progress",
+        "device", "dtype", "threads", "channels_last", "latency", "effort", "max_seconds", "seed", "strict",
+        "progress",
     }  # fmt: skip
 
 

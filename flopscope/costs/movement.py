@@ -8,7 +8,8 @@ from flopscope.costs.traffic import bytes_read, bytes_written, indices_of
 from flopscope.records import OpCall, TensorSpec
 
 _NOTHING = in_aten("""
-    alias as_strided chunk scalar_tensor detach diagonal expand expand_as lift lift_fresh movedim narrow permute
+    alias as_strided chunk detach diagonal expand expand_as lift lift_fresh movedim narrow permute
+    scalar_tensor
     requires_grad select slice split split_with_sizes squeeze swapaxes swapdims t transpose unbind
     unflatten unfold unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze view view_as
     view_as_complex view_as_real _unsafe_view _reshape_alias _conj _neg_view conj numpy_T mT mH
