@@ -25,8 +25,8 @@ _HELP = """What each layer of a PyTorch model costs, and what it takes on this m
 \b
 MODEL is a file (torch.save of a whole module, .pt2, a saved report)
 or an address:
-  torchvision:resnet18   timm:fasternet_t0   pkg.mod:callable
-  file.py:callable       file.py:build?width=64
+  zoo:fasternet_t0   torchvision:resnet18   timm:fasternet_t0
+  pkg.mod:callable   file.py:callable       file.py:build?width=64
 """
 
 _EXAMPLES = """\b

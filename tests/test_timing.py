@@ -1,0 +1,222 @@
+"""Timing, by a clock that moves only when a layer says so: every number is known beforehand."""
+
+from __future__ import annotations
+
+import gc
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from flopscope import clocks, timing
+from flopscope.records import Timings
+
+
+class FakeClock:
+    """Seconds that pass only where somebody adds them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.marks = 0
+
+    def mark(self) -> float:
+        self.marks += 1
+        return self.now
+
+    def settle(self, marks: Any) -> tuple[float, ...]:
+        return tuple(after - before for before, after in pairwise(marks))
+
+
+class Takes(nn.Module):
+    """A layer that takes `seconds`."""
+
+    def __init__(self, clock: FakeClock, seconds: float) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.clock.now += self.seconds
+        return x
+
+
+class Between(nn.Module):
+    """Two layers, and work of its own before, between and after them."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.a, self.b = Takes(clock, 2.0), Takes(clock, 4.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.clock.now += 0.25
+        x = self.a(x)
+        self.clock.now += 0.5
+        x = self.b(x)
+        self.clock.now += 1.0
+        return x
+
+
+def measured(model: nn.Module, clock: FakeClock, **given: Any) -> Timings:
+    sampling = timing.Sampling(max_seconds=60.0, rounds_least=2, rounds_most=given.pop("rounds", 4))
+    return timing.measure(model, (torch.ones(1),), {}, clock=clock, sampling=sampling, **given)
+
+
+def test_every_stretch_between_boundaries_is_what_passed_there() -> None:
+    clock = FakeClock()
+    found = measured(Between(clock), clock)
+    assert found.boundaries == ("+", "+a", "-a", "+b", "-b", "-")
+    assert found.stretches == ((0.25,) * 4, (2.0,) * 4, (0.5,) * 4, (4.0,) * 4, (1.0,) * 4)
+    assert found.bare.samples == (7.75,) * 4
+    assert found.instrumented.samples == (7.75,) * 4
+    assert found.instrument_s == 0.0
+    assert found.stop_reason == "rounds"
+    assert found.warnings == ()
+
+
+def test_a_module_that_runs_twice_is_entered_twice() -> None:
+    clock = FakeClock()
+    twice = Takes(clock, 1.0)
+    found = measured(nn.Sequential(twice, twice), clock)
+    assert found.boundaries == ("+", "+0", "-0", "+0", "-0", "-")
+
+
+def test_what_the_instrument_adds_is_told_apart() -> None:
+    """A clock whose reading takes a quarter of a second: 5 marks lie within a marked pass of 6."""
+    clock = FakeClock()
+    plain = clock.mark
+
+    def slow() -> float:
+        clock.now += 0.25
+        return plain()
+
+    clock.mark = slow  # type: ignore[method-assign]
+    found = measured(Between(clock), clock)
+    # A bare pass has its second mark's reading inside, a marked one those of its second to sixth mark.
+    assert found.bare.samples == (8.0,) * 4
+    assert found.instrumented.samples == (9.0,) * 4
+    assert found.instrument_s == 1.0
+
+
+def test_warm_up_goes_on_until_three_passes_agree() -> None:
+    clock = FakeClock()
+
+    class Warms(Takes):
+        passes = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seconds = {0: 9.0, 1: 3.0, 2: 1.2}.get(self.passes, 1.0)
+            type(self).passes += 1
+            return super().forward(x)
+
+    # 9, 3, 1.2, 1, 1, 1: the first three in a row within 10 % are the fourth to the sixth.
+    assert measured(Warms(clock, 0.0), clock).warmup_rounds == 6
+
+
+def test_a_round_that_takes_another_path_is_left_out_and_said() -> None:
+    clock = FakeClock()
+
+    class Turns(nn.Module):
+        passes = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Takes(clock, 1.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            type(self).passes += 1
+            return x if self.passes in (7, 8) else self.layer(x)
+
+    found = measured(Turns(), clock)
+    # Passes 1-3 warm up, 4 finds the boundaries; rounds are passes 5+6, 7+8, 9+10, 11+12.
+    assert len(found.bare.samples) == 4
+    assert [len(stretch) for stretch in found.stretches] == [3, 3, 3]
+    assert found.warnings == (
+        "the forward took another path in 1 rounds; their layers are left out of the latencies",
+    )
+
+
+def test_everything_borrowed_is_given_back() -> None:
+    clock = FakeClock()
+    model = Between(clock)
+    own = model.a.forward
+    model.b.__dict__["forward"] = own  # an instance may have a forward of its own
+    measured(model, clock)
+    assert "forward" not in model.a.__dict__
+    assert model.b.__dict__["forward"] is own
+    assert gc.isenabled()
+
+
+def test_forwards_are_given_back_after_an_exception() -> None:
+    clock = FakeClock()
+
+    class Breaks(Takes):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.clock.marks > 20:
+                raise ValueError("no")
+            return super().forward(x)
+
+    model = nn.Sequential(Breaks(clock, 1.0))
+    with pytest.raises(ValueError, match="no"):
+        measured(model, clock, rounds=100)
+    assert "forward" not in model[0].__dict__
+    assert gc.isenabled()
+
+
+def test_progress_is_told() -> None:
+    clock = FakeClock()
+    told: list[str] = []
+    measured(Between(clock), clock, progress=lambda stage, share: told.append(stage))
+    assert list(dict.fromkeys(told)) == ["warm-up", "timing"]
+
+
+class StubEvent:
+    """A CUDA event as torch documents it: notes the device's time when it is recorded."""
+
+    device_ms = 0.0
+
+    def __init__(self, *, enable_timing: bool = False) -> None:
+        assert enable_timing
+        self.at: float | None = None
+
+    def record(self) -> None:
+        self.at = StubEvent.device_ms
+
+    def elapsed_time(self, other: StubEvent) -> float:
+        assert StubCuda.synchronised, "an event may be read after the device has reached it"
+        assert self.at is not None
+        assert other.at is not None
+        return other.at - self.at
+
+
+class StubCuda:
+    Event = StubEvent
+    synchronised = 0
+
+    @classmethod
+    def synchronize(cls) -> None:
+        cls.synchronised += 1
+
+
+def test_cuda_marks_are_events_settled_by_one_synchronisation() -> None:
+    clock = clocks.CudaClock(StubCuda)
+    marks = []
+    for milliseconds in (0.0, 1.5, 4.0):
+        StubEvent.device_ms = milliseconds
+        marks.append(clock.mark())
+    assert StubCuda.synchronised == 0, "none between modules"
+    assert clock.settle(marks) == pytest.approx((1.5e-3, 2.5e-3))
+    assert StubCuda.synchronised == 1
+
+
+def test_the_host_clock_counts_seconds() -> None:
+    clock = clocks.HostClock()
+    assert clock.settle((1_000, 3_000, 3_500)) == pytest.approx((2e-6, 5e-7))
+    assert clock.settle((clock.mark(), clock.mark()))[0] >= 0.0
+
+
+def test_each_device_has_its_clock_or_none() -> None:
+    assert isinstance(clocks.clock_for("cpu"), clocks.HostClock)
+    assert isinstance(clocks.clock_for("cuda:1"), clocks.CudaClock)
+    assert clocks.clock_for("mps") is None
