@@ -1,8 +1,7 @@
 """The hall: every noun of flopscope, as frozen records of plain Python values.
 
-No tensor, no module and no display string lives here. Counts are `int` in base units, times are
-`float` seconds, and what is unknown is `None`. Whoever has read this knows what is computed.
-In order: what was run, what it costs, what it takes, what is reported.
+No tensor, module or display string lives here. Counts are `int` in base units, times `float` seconds,
+what is unknown `None`. In order: what was run, what it costs, what it takes, what is reported.
 """
 
 from __future__ import annotations
@@ -90,8 +89,8 @@ class Module:
 class ModuleCall:
     """One execution of one module. `parent` indexes `Trace.calls`; the root's is None.
 
-    Shapes are those of all tensors in the arguments and in the result, in order.
-    `first_op` and `end_op` bound the ops that ran inside it: `ops[first_op:end_op]`.
+    Shapes are those of all tensors in the arguments and in the result, in order. The ops that ran
+    inside it are `ops[first_op:end_op]`.
     """
 
     path: str
@@ -208,8 +207,8 @@ class OpCost:
 class Block:
     """A stretch of the run that is recognised as one thing: a PConv or an SE.
 
-    `path` is its module's, or that of the container in whose forward it is written inline;
-    `ops` indexes `Trace.ops`; `formula_bytes` is the published formula's memory access.
+    `path` is its module's, or that of the container in whose forward it stands inline; `ops` indexes
+    `Trace.ops`; `formula_bytes` is the published formula's.
     """
 
     kind: str
@@ -222,10 +221,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPeak:
-    """The moment at which the most activation memory was alive.
-
-    `op` indexes `Trace.ops`, `path` names its module; `alive` lists (name, bytes), largest first.
-    """
+    """When most activation memory was alive: in `Trace.ops[op]` of module `path`; what was, by size."""
 
     nbytes: int
     op: int | None
@@ -244,9 +240,9 @@ class Latency:
 class Timings:
     """Measured times: the bare model, and the stretches between module boundaries.
 
-    `boundaries` is the sequence in which modules were entered ("+path") and left ("-path") in
-    every instrumented round; `stretches[k]` holds, round by round, the time between boundary k
-    and boundary k+1. `instrument_s` estimates what the instrument itself added to a round.
+    `boundaries` is the order in which modules were entered ("+path") and left ("-path") in every
+    instrumented round; `stretches[k]` holds, by round, the time between boundaries k and k+1.
+    `instrument_s` estimates what the instrument added to a round.
     """
 
     bare: Latency
@@ -312,19 +308,21 @@ class Layer:
     @property
     def flops_per_s(self) -> float | None:
         """Achieved rate, by the undisturbed latency where there is one."""
-        seconds = self.latency_floor_s or self.latency_s
-        return self.flops / seconds if seconds else None
+        return self._per_second(self.flops)
 
     @property
     def bytes_per_s(self) -> float | None:
         """Achieved traffic, by the undisturbed latency where there is one."""
+        return self._per_second(self.bytes_read + self.bytes_written)
+
+    def _per_second(self, amount: int) -> float | None:
         seconds = self.latency_floor_s or self.latency_s
-        return (self.bytes_read + self.bytes_written) / seconds if seconds else None
+        return amount / seconds if seconds and seconds > 1e-12 else None  # less is no clock's reading
 
 
 @dataclass(frozen=True, slots=True)
 class OpRow:
-    """One op call in a report. `layer` is the path of the layer that it belongs to."""
+    """One op call in a report."""
 
     index: int
     op: str

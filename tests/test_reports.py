@@ -324,3 +324,11 @@ def test_loading_and_showing_need_neither_torch_nor_pandas(tmp_path: Path) -> No
         [sys.executable, "-c", program, str(tmp_path / "r.json")], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_no_rate_follows_from_less_time_than_a_clock_can_tell(tmp_path: Path) -> None:
+    """600 FLOP in 2e-311 s would be an infinite rate, which JSON cannot hold."""
+    made = report(conv(latency_s=2e-311))
+    assert made.layers[0].flops_per_s is None
+    made.save(tmp_path / "report.json")
+    assert load(tmp_path / "report.json") == made

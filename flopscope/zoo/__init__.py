@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 from flopscope.zoo.registry import Network, Published, build_network, find, network, registered
@@ -35,7 +36,8 @@ def networks() -> Mapping[str, Network]:
     """All entries of the zoo by name, family by family, whichever was imported first."""
     homes = [import_module(f"flopscope.zoo.{family}").__name__ for family in FAMILIES]
     entries = registered().items()
-    return dict(sorted(entries, key=lambda item: homes.index(item[1].build.__module__)))
+    ordered = sorted(entries, key=lambda item: homes.index(item[1].build.__module__))
+    return MappingProxyType(dict(ordered))
 
 
 def build(name: str, **options: Any) -> Any:
