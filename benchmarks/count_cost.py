@@ -297,7 +297,8 @@ def _header(options: argparse.Namespace) -> str:
             "",
             f"- {here.date}, {here.cpu}, {here.platform}, 1 thread on core {options.core}",
             f"- Python {here.python}, flopscope {here.flopscope}, {packages}",
-            f"- `python benchmarks/count_cost.py --rounds {options.rounds} --timeout {options.timeout:.0f} --core {options.core}`",
+            f"- `python benchmarks/count_cost.py --rounds {options.rounds} --timeout {options.timeout:.0f}"
+            f" --core {options.core}`",
             "- CPU time; each cell from a process of its own, in which bare forward and tool take turns;"
             " median (smallest..largest)",
         )
