@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -86,7 +87,7 @@ def profile(
         strict=strict,
     )
     _check(settings)
-    with shown(progress) as told, _no_collection():
+    with shown(progress) as told, _no_collection(), _room_to_nest():
         return _Walk(Subject(model, settings), inputs, settings, told).report()
 
 
@@ -308,6 +309,17 @@ def _no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextmanager
+def _room_to_nest() -> Iterator[None]:
+    """Allow the deeper calls that hooks and copying take: what runs bare must not fail for them."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(4 * limit)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @contextmanager

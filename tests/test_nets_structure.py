@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -293,3 +294,17 @@ def test_a_copy_counts_as_the_original():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.SiLU())
     first, second = counted(net, (1, 3, 8, 8)), counted(copy.deepcopy(net), (1, 3, 8, 8))
     assert first.layers == second.layers
+
+
+def test_a_model_nested_as_deeply_as_torch_can_run_it():
+    """torch runs 210 levels within Python's 1,000 frames; hooks and copies take more of them."""
+    model = nn.Linear(4, 4)
+    for _ in range(210):
+        model = nn.Sequential(model)
+    model(torch.ones(1, 4))
+    limit = sys.getrecursionlimit()
+    for report in (counted(model, (1, 4)), flopscope.profile(model, (1, 4), max_seconds=0.05)):
+        assert report.route == "meta"
+        assert report.total.macs == 16
+        assert report.layers[0].depth == 210
+    assert sys.getrecursionlimit() == limit

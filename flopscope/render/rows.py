@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from flopscope.errors import InputError
@@ -72,13 +73,18 @@ def layer_row(layer: Layer, whole: Whole) -> dict[str, Any]:
     """All columns of one layer, those derived from the whole included."""
     row = {name: getattr(layer, name, None) for name in (*COLUMNS, *ON_REQUEST)}
     row["bytes"] = layer.bytes_read + layer.bytes_written
-    flops = row["flops_share"] = layer.flops / whole.flops if whole.flops else None
-    time = None
-    if layer.latency_s is not None and whole.latency_s:
-        time = layer.latency_s / whole.latency_s
-    row["latency_share"] = time
-    row["time_per_flops"] = time / flops if time is not None and flops else None
+    row["flops_share"] = _ratio(layer.flops, whole.flops)
+    row["latency_share"] = _ratio(layer.latency_s, whole.latency_s)
+    row["time_per_flops"] = _ratio(row["latency_share"], row["flops_share"])
     return row
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    """`part / whole`; None where one is unknown, or where no number comes out."""
+    if part is None or not whole:
+        return None
+    ratio = part / whole
+    return ratio if isfinite(ratio) else None
 
 
 def op_row(op: OpRow) -> dict[str, Any]:
