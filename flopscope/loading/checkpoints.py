@@ -187,9 +187,9 @@ def _well_formed(path: Path, model: Any) -> Any:
 
     visits_of: dict[int, int] = {}
     open_now: set[int] = set()
-    todo: list[Any] = [model]
-    while todo:
-        module = todo[-1]
+    pending: list[Any] = [model]
+    while pending:
+        module = pending[-1]
         children = module.__dict__.get("_modules") if isinstance(module, nn.Module) else None
         if not isinstance(children, dict) or not _has_registers(module):
             raise damaged(path, "one of its modules lacks its state")
@@ -201,9 +201,9 @@ def _well_formed(path: Path, model: Any) -> Any:
                     f"{path}: its modules contain each other, or nest deeper than {MAX_DEPTH} levels.",
                     hint="name the code that builds the model:  file.py:callable",
                 )
-            todo.extend(child for child in below if id(child) not in visits_of)
+            pending.extend(child for child in below if id(child) not in visits_of)
             continue
-        todo.pop()
+        pending.pop()
         open_now.discard(id(module))
         visits_of[id(module)] = 1 + sum(visits_of[id(child)] for child in below)
         if visits_of[id(module)] > MAX_VISITS:
