@@ -6,7 +6,6 @@ subjects, inputs -> tracing -> [timing] -> assembly
 from __future__ import annotations
 
 import dataclasses
-import gc
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +86,7 @@ def profile(
         strict=strict,
     )
     _check(settings)
-    with shown(progress) as told, _no_collection(), _room_to_nest():
+    with shown(progress) as told, timing.without_collection(), _room_to_nest():
         return _Walk(Subject(model, settings), inputs, settings, told).report()
 
 
@@ -297,18 +296,6 @@ def _device_text(device: Any) -> str | None:
         return str(torch.device(device))
     except RuntimeError as reason:
         raise InputError(f"device {device!r} is not known", hint="for example cpu or cuda:0") from reason
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the collector still: records hold no cycles, and each collection would walk all of torch."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @contextmanager

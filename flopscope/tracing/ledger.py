@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from .nests import contiguous_strides
 from .notes import Block, End, Layout, Seen
 
 META = torch.device("meta")
@@ -137,7 +136,7 @@ class Ledger:
             shape, strides = tuple(tensor.shape), tensor.stride()
         except RuntimeError:  # sparse tensors have no strides, nested ones not even a shape
             shape = (tensor.numel(),) if tensor.is_nested else tuple(tensor.shape)
-            strides = contiguous_strides(shape)
+            strides = torch.empty(shape, device=META).stride()
         key = (tensor.dtype, shape, strides)
         layout = self._layouts.get(key)
         if layout is None:
