@@ -21,10 +21,13 @@ from flopscope.errors import BudgetError, InputError, ModelLoadError
 from flopscope.records import (
     Coverage,
     Environment,
+    Evidence,
     Latency,
     Layer,
+    Machine,
     MemoryPeak,
     OpRow,
+    Quality,
     Settings,
     Violation,
     WholeRow,
@@ -59,7 +62,9 @@ class Report:
         notes: What the reader should know besides.
         whole: Measurements of the bare model; None where nothing was measured.
         rows_of_the_whole: The terms that add up to `total.latency_s`.
-        machine: The measured roofs; None where they are not known.
+        machine: The roofs that latencies are held against; None where they are not known.
+        quality: How far the latencies can be trusted; None where nothing was measured.
+        evidence: What is known of each layer besides; parallel to `layers`, empty without latencies.
         route: How the ops were obtained: "meta", "real" or "exported".
         loaded_by: How the model was loaded: "object", "import", "allowlist", "static", "trusted".
     """
@@ -81,7 +86,9 @@ class Report:
     notes: tuple[str, ...] = ()
     whole: Latency | None = None
     rows_of_the_whole: tuple[WholeRow, ...] = ()
-    machine: Mapping[str, Any] | None = None
+    machine: Machine | None = None
+    quality: Quality | None = None
+    evidence: tuple[Evidence, ...] = ()
     route: str
     loaded_by: str = "object"
 

@@ -24,8 +24,10 @@ from flopscope.records import (
     Environment,
     Latency,
     Layer,
+    Machine,
     MemoryPeak,
     OpRow,
+    Peak,
     Settings,
     WholeRow,
 )
@@ -154,7 +156,7 @@ def test_a_budget_on_what_was_not_measured() -> None:
 
 
 def test_a_saved_report_is_read_back_as_it_was(tmp_path: Path) -> None:
-    saved = report(uncosted={"my::op": 2}, machine={"peak": 1.5})
+    saved = report(uncosted={"my::op": 2}, machine=Machine("cpu", "cpu", 1, (Peak("float32", 1e11),)))
     saved.save(tmp_path / "r.json")
     read = load(tmp_path / "r.json")
     assert read == saved
@@ -247,7 +249,7 @@ def changed(**members: Any) -> str:
         (changed(param_bytes=None), "report.param_bytes"),
         (changed(layers=[{}]), r"report.layers\[0\]: path is missing"),
         (changed(layers=[7]), r"report.layers\[0\]: expected an object, got 7"),
-        (changed(machine=float("nan")), "NaN"),
+        (changed(param_bytes=float("nan")), "NaN"),
         ('{"format": "flopscope-report", "version": ' + "[" * 100_000, "damaged"),
     ],
 )

@@ -1,0 +1,54 @@
+"""The hall: every noun of flopscope, as frozen records of plain Python values.
+
+No tensor, module or display string lives here. Counts are `int` in base units, times `float` seconds,
+what is unknown `None`. In order: what was run, what it costs, what it takes, what the machine can do,
+why it takes that, what is reported.
+"""
+
+from __future__ import annotations
+
+from .findings import Convolution, Counterfactual, Evidence, Fact, Kernel, Number, Quality, Replay, Verdict
+from .machines import Bandwidth, Machine, Peak
+from .measurements import Latency, Timings, Witnesses
+from .prices import KINDS, Block, Cost, MemoryPeak, OpCost
+from .rows import Coverage, Environment, Layer, OpRow, Settings, Violation, WholeRow
+from .runs import Input, Module, ModuleCall, OpCall, Parameter, Shape, Storage, TensorSpec, Trace
+
+__all__ = [
+    "KINDS",
+    "Bandwidth",
+    "Block",
+    "Convolution",
+    "Cost",
+    "Counterfactual",
+    "Coverage",
+    "Environment",
+    "Evidence",
+    "Fact",
+    "Input",
+    "Kernel",
+    "Latency",
+    "Layer",
+    "Machine",
+    "MemoryPeak",
+    "Module",
+    "ModuleCall",
+    "Number",
+    "OpCall",
+    "OpCost",
+    "OpRow",
+    "Parameter",
+    "Peak",
+    "Quality",
+    "Replay",
+    "Settings",
+    "Shape",
+    "Storage",
+    "TensorSpec",
+    "Timings",
+    "Trace",
+    "Verdict",
+    "Violation",
+    "WholeRow",
+    "Witnesses",
+]

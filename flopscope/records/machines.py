@@ -1,0 +1,77 @@
+"""What a machine can do at best: the roofs under which every layer runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import log
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The most FLOP/s reached in one dtype, and how; `spread` is (best - worst) / best of the passes."""
+
+    dtype: str
+    flops_per_s: float
+    spread: float = 0.0
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """Bytes per second, read and written together, over a working set of so many bytes."""
+
+    working_set_bytes: int
+    bytes_per_s: float
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The roofs of a device at a number of threads.
+
+    `form` is "measured" or "sheet" (from a data sheet: what is derived from it is an estimate).
+    `bandwidth` ascends by working set. `overheads_s` holds the seconds of a call that computes nothing
+    worth mentioning: "op" (an element-wise operator), "convolution", "matmul", "module" (an empty module).
+    `fault_s` is the price of one page fault of `page_bytes`, handing the page back included. `absent`
+    says of a dtype why it has no roof. `quality` is "good", or "disturbed" where passes disagreed.
+    """
+
+    name: str
+    device: str
+    threads: int
+    peaks: tuple[Peak, ...]
+    bandwidth: tuple[Bandwidth, ...] = ()
+    overheads_s: Mapping[str, float] = field(default_factory=dict)
+    fault_s: float | None = None
+    page_bytes: int = 4096
+    vector_bytes: int | None = None
+    cores: int | None = None
+    form: str = "measured"
+    fingerprint: str = ""
+    passes: int = 0
+    quality: str = "good"
+    date: str = ""
+    torch: str = ""
+    source: str = ""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def peak(self, dtype: str | None) -> float | None:
+        """FLOP/s at best in `dtype`; None where there is no roof for it."""
+        return next((peak.flops_per_s for peak in self.peaks if peak.dtype == dtype), None)
+
+    def bytes_per_s(self, working_set_bytes: int) -> float | None:
+        """Bandwidth at a working set, interpolated between the points over its logarithm."""
+        points = self.bandwidth
+        if not points:
+            return None
+        if working_set_bytes <= points[0].working_set_bytes:
+            return points[0].bytes_per_s
+        for below, above in pairwise(points):
+            if working_set_bytes <= above.working_set_bytes:
+                width = log(above.working_set_bytes / below.working_set_bytes)
+                place = log(working_set_bytes / below.working_set_bytes) / width
+                return below.bytes_per_s + place * (above.bytes_per_s - below.bytes_per_s)
+        return points[-1].bytes_per_s

@@ -1,0 +1,61 @@
+"""What a run takes on a machine: samples, and what the system told about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Repeated measurements of one thing, in seconds, in the order in which they were taken."""
+
+    samples: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """What the system told about a measurement; None where the platform has no such source.
+
+    By bare pass: `run_delay_s`, how long its threads waited for a processor; `faults`, its page
+    faults; `probe_s`, what a small fixed matrix product took just before (the processor's clock).
+    Over all bare passes: `wall_s`, and `cpu_s` of all threads; over the whole sampling: involuntary
+    context `switches`. `loads` is the load average (1 min) before and after. By stretch, from passes of
+    their own: `stretch_faults`, page faults in one pass; `stretch_waits`, the share of passes in which
+    a thread waited for a processor there. `processors` is how many this process may use.
+    """
+
+    wall_s: float
+    cpu_s: float | None = None
+    run_delay_s: tuple[float, ...] | None = None
+    faults: tuple[int, ...] | None = None
+    probe_s: tuple[float, ...] = ()
+    switches: int | None = None
+    loads: tuple[float, float] | None = None
+    stretch_faults: tuple[float, ...] | None = None
+    stretch_waits: tuple[float, ...] | None = None
+    processors: int | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Measured times: the bare model, and the stretches between module boundaries.
+
+    `boundaries` is the order in which modules were entered ("+path") and left ("-path") in every
+    instrumented round; `stretches[k]` holds, by round, the time between boundaries k and k+1.
+    `epochs` says of each round which of the epochs, spread over the measurement, it belongs to.
+    `instrument_s` estimates what the instrument added to a round.
+    """
+
+    bare: Latency
+    instrumented: Latency
+    boundaries: tuple[str, ...]
+    stretches: tuple[tuple[float, ...], ...]
+    warmup_rounds: int
+    stop_reason: str
+    threads: int
+    device: str
+    instrument_s: float = 0.0
+    warnings: tuple[str, ...] = ()
+    epochs: tuple[int, ...] = ()
+    witnesses: Witnesses | None = None
