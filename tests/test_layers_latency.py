@@ -8,10 +8,19 @@ import pytest
 from traces import Run
 
 from flopscope.errors import MeasurementError
-from flopscope.layers import by_layer, partition, rows_of_the_whole, tree, tree_with_latency, with_latency
+from flopscope.layers import (
+    by_layer,
+    partition,
+    rows_of_the_whole,
+    total,
+    tree,
+    tree_with_latency,
+    with_latency,
+    with_latency_of_the_whole,
+)
 from flopscope.layers.latency import LayerTimes
 from flopscope.recognition import blocks, kinds
-from flopscope.records import Latency, Layer, Timings, Trace
+from flopscope.records import Latency, Layer, Timings, Trace, Witnesses
 
 
 def _timings(boundaries: str, *stretches: tuple[float, ...], instrumented: tuple[float, ...] = ()) -> Timings:
@@ -189,3 +198,77 @@ def test_timings_that_do_not_fit_are_refused(stretches) -> None:
     with pytest.raises(MeasurementError) as refused:
         _attach(_net(), timings)
     assert refused.value.hint
+
+
+# --------------------------------------------------------------------------- what surrounds a latency
+
+
+def test_the_interval_is_the_range_of_the_epochs_floors_widened_by_what_processes_differ() -> None:
+    run = Run("ReLU")
+    run.op("aten::relu", run.input(1, 4))
+    trace, layers = _layers(run)
+    timings = replace(_timings("+ -", (2.0, 2.0, 3.0, 3.0)), epochs=(0, 0, 1, 1))
+    (layer,) = with_latency(layers, by_layer(layers, timings, trace=trace, costs=run.costs))
+    # The epochs' floors are 2 and 3; processes differ by 3 % more.
+    assert layer.latency_low_s == pytest.approx(2.0 * 0.97)
+    assert layer.latency_high_s == pytest.approx(3.0 * 1.03)
+    assert layer.latency_floor_s == 2.0
+
+
+def test_one_epoch_gives_no_interval() -> None:
+    run = Run("ReLU")
+    run.op("aten::relu", run.input(1, 4))
+    trace, layers = _layers(run)
+    timings = replace(_timings("+ -", (2.0, 3.0)), epochs=(0, 0))
+    (layer,) = with_latency(layers, by_layer(layers, timings, trace=trace, costs=run.costs))
+    assert (layer.latency_low_s, layer.latency_high_s) == (None, None)
+
+
+def test_the_whole_has_the_bare_median_and_an_interval() -> None:
+    run = _net()
+    trace, _ = _layers(run)
+    timings = replace(_timings(_NET, *[(1.0, 1.0, 1.0)] * 7), epochs=(0, 0, 1))
+    whole = with_latency_of_the_whole(total(trace, run.costs), timings)
+    # bare passes of 9, 10 and 11 s: the floor lies 0.2 of the way from 9 to 10; epochs' floors: 9.1, 11
+    assert (whole.latency_s, whole.samples) == (10.0, 3)
+    assert whole.latency_floor_s == pytest.approx(9.2)
+    assert whole.latency_low_s == pytest.approx(9.1 * 0.97)
+    assert whole.latency_high_s == pytest.approx(11.0 * 1.03)
+
+
+def test_time_without_an_operator_is_idle() -> None:
+    #             before a   in a    relu    before c  in c     relu    after b
+    stretches = [(0.1,), (1.0,), (2.0,), (0.2,), (4.0,), (8.0,), (0.4,)]
+    run = _net()
+    trace, layers = _layers(run)
+    times = by_layer(layers, _timings(_NET, *stretches), trace=trace, costs=run.costs)
+    idle = {(layer.path, layer.type): idle for layer, idle in zip(layers, times.idle_s, strict=True)}
+    assert idle == {
+        ("a", "Linear"): 0.0,
+        ("", "(ops)"): pytest.approx(0.1 + 0.4),
+        ("b.c", "Linear"): 0.0,
+        ("b", "(ops)"): 0.2,
+    }
+
+
+def test_what_the_system_told_by_stretch_is_joined_by_layer() -> None:
+    run = _net()
+    trace, layers = _layers(run)
+    seen = Witnesses(
+        wall_s=1.0,
+        stretch_faults=(1.0, 10.0, 100.0, 3.0, 30.0, 300.0, 1000.0),
+        stretch_waits=(0.1, 0.5, 0.2, 0.0, 1.0, 0.3, 0.4),
+    )
+    timings = replace(_timings(_NET, *[(1.0,)] * 7), witnesses=seen)
+    times = by_layer(layers, timings, trace=trace, costs=run.costs)
+    told = {
+        (layer.path, layer.type): (faults, waits)
+        for layer, faults, waits in zip(layers, times.faults, times.waits, strict=True)
+    }
+    # Faults add up; of waiting, the stretch that waited most often speaks.
+    assert told == {
+        ("a", "Linear"): (10.0, 0.5),
+        ("", "(ops)"): (1101.0, 0.4),
+        ("b.c", "Linear"): (30.0, 1.0),
+        ("b", "(ops)"): (303.0, 0.3),
+    }
