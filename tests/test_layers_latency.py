@@ -272,3 +272,19 @@ def test_what_the_system_told_by_stretch_is_joined_by_layer() -> None:
         ("b.c", "Linear"): (30.0, 1.0),
         ("b", "(ops)"): (303.0, 0.3),
     }
+
+
+def test_floors_of_other_processes_widen_the_interval() -> None:
+    run = Run("ReLU")
+    run.op("aten::relu", run.input(1, 4))
+    trace, layers = _layers(run)
+    timings = replace(
+        _timings("+ -", (2.0, 2.0)),
+        epochs=(0, 0),
+        repeats=(_timings("+ -", (1.0, 1.0)), _timings("+ -", (4.0, 4.0)), _timings("+ +x -x -", (9.0,))),
+    )
+    (layer,) = with_latency(layers, by_layer(layers, timings, trace=trace, costs=run.costs))
+    assert layer.latency_floor_s == 2.0
+    # from 1 to 4 seconds and 3 % on either side; the fourth process took another path
+    assert layer.latency_low_s == pytest.approx(0.97)
+    assert layer.latency_high_s == pytest.approx(4.12)

@@ -6,29 +6,40 @@ An instrumented round is a sequence of boundaries: a module is entered ("+path")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 from statistics import median
 
 from flopscope.errors import MeasurementError
 from flopscope.records import Layer, OpCost, Timings, Trace, WholeRow
 
-from .ownership import OPS, ancestors
-from .partition import assignment
+from .stretches import Share, boundaries, shares_by_order, shares_by_path
 from .tree import labels_of
 
 _FLOOR = 0.1  # the floor is the 10th percentile over all rounds: a minimum would reward luck
 
-Share = tuple[int, float]
+PROCESS_SPREAD = 0.03
+"""How far the floors of one layer lie apart, from process to process, besides what epochs show."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerTimes:
-    """Seconds by layer and by round (`seconds[layer][round]`), and what is doubtful about them."""
+    """Seconds by layer and by round (`seconds[layer][round]`), and what is doubtful about them.
+
+    By layer besides, or empty where the system did not tell: `idle_s`, the floor of the time in which
+    no operator ran; `faults` of one pass; `waits`, the share of passes in which it waited for a processor;
+    `elsewhere`, its floors in other processes.
+    """
 
     seconds: tuple[tuple[float, ...], ...]
     fastest: tuple[int, ...]
+    epochs: tuple[int, ...] = ()
+    idle_s: tuple[float | None, ...] = ()
+    faults: tuple[float | None, ...] = ()
+    waits: tuple[float | None, ...] = ()
+    elsewhere: tuple[tuple[float, ...], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -51,31 +62,60 @@ def by_layer(
         MeasurementError: the timings hold no round, or stretches do not fit the boundaries.
     """
     rounds = _rounds(timings)
-    expected, positions = _boundaries(trace)
+    expected, positions = boundaries(trace)
     warnings: tuple[str, ...] = ()
+    idle: tuple[float | None, ...] = (None,) * len(layers)
     if tuple(expected) == timings.boundaries:
-        shares = _shares_by_order(layers, trace, costs, positions)
+        shares = shares_by_order(layers, trace, costs, positions)
+        empty = [before == after for before, after in pairwise(positions)]
+        idle = tuple(_percentile(row, _FLOOR) for row in _added(len(layers), timings, shares, empty))
     else:
-        shares = _shares_by_path(layers, timings.boundaries)
+        shares = shares_by_path(layers, timings.boundaries)
         warnings = (
             "the timed run entered other modules than the counted one; latencies are matched by path",
         )
-    seconds = [[0.0] * rounds for _ in layers]
-    for stretch, shared in zip(timings.stretches, shares, strict=True):
-        for layer, share in shared:
-            seconds[layer] = [held + share * more for held, more in zip(seconds[layer], stretch, strict=True)]
-    return LayerTimes(tuple(tuple(row) for row in seconds), _fastest(timings, rounds), warnings)
+    seen = timings.witnesses
+    others = [_added(len(layers), other, shares) for other in timings.repeats if _alike(other, timings)]
+    return LayerTimes(
+        tuple(tuple(row) for row in _added(len(layers), timings, shares)),
+        _fastest(timings, rounds),
+        epochs=timings.epochs,
+        idle_s=idle,
+        faults=_told(len(layers), shares, seen.stretch_faults if seen else None, sum),
+        waits=_told(len(layers), shares, seen.stretch_waits if seen else None, max),
+        elsewhere=tuple(
+            tuple(_percentile(other[layer], _FLOOR) for other in others) for layer in range(len(layers))
+        ),
+        warnings=warnings,
+    )
 
 
 def with_latency(layers: Sequence[Layer], times: LayerTimes) -> tuple[Layer, ...]:
     """Put latencies into a partition.
 
     `latency_s` is the mean over the fastest half of whole rounds, and so adds up over layers;
-    `latency_floor_s` the 10th percentile over all rounds. A layer that never ran keeps None.
+    `latency_floor_s` the 10th percentile over all rounds, `latency_low_s` to `latency_high_s` the range
+    of the floors of the epochs and of other processes, widened by what processes differ. A layer that
+    never ran keeps None.
     """
+    elsewhere = times.elsewhere or ((),) * len(layers)
     return tuple(
-        _timed(layer, seconds, times.fastest) if layer.calls or layer.ops else layer
-        for layer, seconds in zip(layers, times.seconds, strict=True)
+        _timed(layer, seconds, times.fastest, times.epochs, others) if layer.calls or layer.ops else layer
+        for layer, seconds, others in zip(layers, times.seconds, elsewhere, strict=True)
+    )
+
+
+def with_latency_of_the_whole(total: Layer, timings: Timings) -> Layer:
+    """Put the bare model's latencies into the total: the median, the floor and its interval."""
+    others = [_percentile(other.bare.samples, _FLOOR) for other in timings.repeats]
+    floor, low, high = _floor_and_interval(timings.bare.samples, timings.epochs, others)
+    return replace(
+        total,
+        latency_s=median(timings.bare.samples),
+        latency_floor_s=floor,
+        latency_low_s=low,
+        latency_high_s=high,
+        samples=len(timings.bare.samples),
     )
 
 
@@ -85,7 +125,9 @@ def tree_with_latency(tree: Sequence[Layer], timings: Timings, *, trace: Trace) 
     fastest = _fastest(timings, rounds)
     inclusive = _inclusive(timings, trace, rounds)
     return tuple(
-        _timed(branch, inclusive[branch.path], fastest) if branch.path in inclusive else branch
+        _timed(branch, inclusive[branch.path], fastest, timings.epochs)
+        if branch.path in inclusive
+        else branch
         for branch in tree
     )
 
@@ -128,13 +170,74 @@ def _fastest(timings: Timings, rounds: int) -> tuple[int, ...]:
     return tuple(sorted(ranked[: ceil(rounds / 2)]))
 
 
-def _timed(layer: Layer, seconds: Sequence[float], fastest: Sequence[int]) -> Layer:
+def _added(
+    count: int,
+    timings: Timings,
+    shares: Sequence[Sequence[Share]],
+    wanted: Sequence[bool] | None = None,
+) -> list[list[float]]:
+    """Seconds by layer and round: the sum of its shares of all stretches, or of those that are wanted."""
+    rounds = len(timings.stretches[0])
+    seconds = [[0.0] * rounds for _ in range(count)]
+    for place, (stretch, shared) in enumerate(zip(timings.stretches, shares, strict=True)):
+        if wanted is None or wanted[place]:
+            for layer, share in shared:
+                seconds[layer] = [
+                    held + share * more for held, more in zip(seconds[layer], stretch, strict=True)
+                ]
+    return seconds
+
+
+def _told(
+    count: int,
+    shares: Sequence[Sequence[Share]],
+    by_stretch: Sequence[float] | None,
+    joined: Callable[[list[float]], float],
+) -> tuple[float | None, ...]:
+    """What the system told by stretch, joined by layer; None where it told nothing."""
+    if by_stretch is None:
+        return (None,) * count
+    found: list[list[float]] = [[] for _ in range(count)]
+    for amount, shared in zip(by_stretch, shares, strict=True):
+        for layer, share in shared:
+            found[layer].append(amount * share if joined is sum else amount)
+    return tuple(joined(amounts) if amounts else None for amounts in found)
+
+
+def _timed(
+    layer: Layer,
+    seconds: Sequence[float],
+    fastest: Sequence[int],
+    epochs: Sequence[int],
+    elsewhere: Sequence[float] = (),
+) -> Layer:
+    floor, low, high = _floor_and_interval(seconds, epochs, elsewhere)
     return replace(
         layer,
         latency_s=sum(seconds[at] for at in fastest) / len(fastest),
-        latency_floor_s=_percentile(seconds, _FLOOR),
+        latency_floor_s=floor,
+        latency_low_s=low,
+        latency_high_s=high,
         samples=len(seconds),
     )
+
+
+def _alike(one: Timings, other: Timings) -> bool:
+    return one.boundaries == other.boundaries and bool(one.stretches)
+
+
+def _floor_and_interval(
+    seconds: Sequence[float], epochs: Sequence[int], elsewhere: Sequence[float] = ()
+) -> tuple[float, float | None, float | None]:
+    """The floor of all rounds, and the range of all floors known; None where there is but one."""
+    floor = _percentile(seconds, _FLOOR)
+    by_epoch: dict[int, list[float]] = {}
+    for epoch, value in zip(epochs, seconds, strict=False):
+        by_epoch.setdefault(epoch, []).append(value)
+    floors = [*(_percentile(values, _FLOOR) for values in by_epoch.values()), *elsewhere]
+    if len(floors) < 2:
+        return floor, None, None
+    return floor, min(floor, *floors) * (1 - PROCESS_SPREAD), max(floor, *floors) * (1 + PROCESS_SPREAD)
 
 
 def _percentile(values: Sequence[float], share: float) -> float:
@@ -144,121 +247,6 @@ def _percentile(values: Sequence[float], share: float) -> float:
     below = int(place)
     above = min(below + 1, len(ranked) - 1)
     return ranked[below] + (place - below) * (ranked[above] - ranked[below])
-
-
-# --------------------------------------------------------------------------- which ops ran when
-
-
-def _boundaries(trace: Trace) -> tuple[list[str], list[int]]:
-    """The boundaries of the counted run, and how many ops had run at each."""
-    names: list[str] = []
-    positions: list[int] = []
-    stack: list[int] = []
-
-    def leave() -> None:
-        call = trace.calls[stack.pop()]
-        names.append(f"-{call.path}")
-        positions.append(call.end_op)
-
-    for index, call in enumerate(trace.calls):
-        while stack and stack[-1] != call.parent:
-            leave()
-        stack.append(index)
-        names.append(f"+{call.path}")
-        positions.append(call.first_op)
-    while stack:
-        leave()
-    return names, positions
-
-
-def _open_calls(trace: Trace) -> Iterator[int]:
-    """For each stretch of the counted run, the innermost call that is open in it."""
-    stack: list[int] = []
-    for index, call in enumerate(trace.calls):
-        while stack and stack[-1] != call.parent:
-            stack.pop()
-            if stack:
-                yield stack[-1]
-        stack.append(index)
-        yield index
-    while len(stack) > 1:
-        stack.pop()
-        yield stack[-1]
-
-
-def _shares_by_order(
-    layers: Sequence[Layer], trace: Trace, costs: Sequence[OpCost], positions: Sequence[int]
-) -> list[list[Share]]:
-    """The layers of each stretch, by the ops that ran in it."""
-    home = assignment(layers, len(trace.ops))
-    owner = _owner_of_idle_time(layers)
-    shares = []
-    for stretch, call in enumerate(_open_calls(trace)):
-        ran = range(positions[stretch], positions[stretch + 1])
-        found = {home[index] for index in ran}
-        if len(found) > 1:
-            shares.append(_by_bytes(ran, home, costs))
-        elif found:
-            shares.append([(found.pop(), 1.0)])
-        else:
-            shares.append([(_idle_owner(trace, call, owner, home, positions[stretch]), 1.0)])
-    return shares
-
-
-def _by_bytes(ran: range, home: Sequence[int], costs: Sequence[OpCost]) -> list[Share]:
-    """Split a stretch between its layers in proportion to the bytes that their ops move."""
-    moved: dict[int, int] = {}
-    for index in ran:
-        cost = costs[index].cost
-        moved[home[index]] = moved.get(home[index], 0) + cost.bytes_read + cost.bytes_written
-    whole = sum(moved.values())
-    return [(layer, amount / whole if whole else 1 / len(moved)) for layer, amount in moved.items()]
-
-
-def _owner_of_idle_time(layers: Sequence[Layer]) -> Callable[[str], int | None]:
-    """By path: a leaf's or block's own layer, else the container's "(ops)"."""
-    whole = {layer.path: index for index, layer in enumerate(layers) if not layer.type.startswith("(")}
-    own = {layer.path: index for index, layer in enumerate(layers) if layer.type == OPS}
-
-    def find(path: str) -> int | None:
-        return whole.get(path, own.get(path))
-
-    return find
-
-
-def _idle_owner(
-    trace: Trace, call: int, owner: Callable[[str], int | None], home: Sequence[int], position: int
-) -> int:
-    """Whose a stretch without ops is: the open call's, one round it, the next op's, the last's."""
-    above: int | None = call
-    while above is not None:
-        found = owner(trace.calls[above].path)
-        if found is not None:
-            return found
-        above = trace.calls[above].parent
-    return home[min(position, len(home) - 1)] if home else 0
-
-
-def _shares_by_path(layers: Sequence[Layer], boundaries: Sequence[str]) -> list[list[Share]]:
-    """The layer of each stretch by the innermost open path that has one."""
-    owner = _owner_of_idle_time(layers)
-    shares: list[list[Share]] = []
-    for stack in _open_paths(boundaries):
-        innermost = stack[-1] if stack else ""
-        candidates = (owner(path) for path in (*reversed(stack), *ancestors(innermost)))
-        shares.append([(next((found for found in candidates if found is not None), 0), 1.0)])
-    return shares
-
-
-def _open_paths(boundaries: Sequence[str]) -> Iterator[list[str]]:
-    """For each stretch, the paths that are open in it, outermost first."""
-    stack: list[str] = []
-    for boundary in boundaries[:-1]:
-        if boundary.startswith("+"):
-            stack.append(boundary[1:])
-        elif stack:
-            stack.pop()
-        yield stack
 
 
 # --------------------------------------------------------------------------- inclusive times

@@ -21,7 +21,9 @@ class Witnesses:
     Over all bare passes: `wall_s`, and `cpu_s` of all threads; over the whole sampling: involuntary
     context `switches`. `loads` is the load average (1 min) before and after. By stretch, from passes of
     their own: `stretch_faults`, page faults in one pass; `stretch_waits`, the share of passes in which
-    a thread waited for a processor there. `processors` is how many this process may use.
+    a thread waited for a processor there. `processors` is how many this process may use, `others` how
+    many of these other processes kept busy meanwhile, on average. `major_faults`, over the whole
+    sampling, are those that read from disk.
     """
 
     wall_s: float
@@ -35,6 +37,8 @@ class Witnesses:
     stretch_waits: tuple[float, ...] | None = None
     processors: int | None = None
     missing: tuple[str, ...] = ()
+    others: float | None = None
+    major_faults: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class Timings:
     `boundaries` is the order in which modules were entered ("+path") and left ("-path") in every
     instrumented round; `stretches[k]` holds, by round, the time between boundaries k and k+1.
     `epochs` says of each round which of the epochs, spread over the measurement, it belongs to.
-    `instrument_s` estimates what the instrument added to a round.
+    `instrument_s` estimates what the instrument added to a round. Where the device works off a queue,
+    `issued_s` holds the seconds in which the host had issued each bare pass: where they reach the pass's
+    own, launching is what it waits for. `repeats` are measurements of the same call in other processes.
     """
 
     bare: Latency
@@ -59,3 +65,5 @@ class Timings:
     warnings: tuple[str, ...] = ()
     epochs: tuple[int, ...] = ()
     witnesses: Witnesses | None = None
+    issued_s: tuple[float, ...] = ()
+    repeats: tuple[Timings, ...] = ()
