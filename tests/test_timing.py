@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from itertools import pairwise
+from itertools import count, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 from flopscope import clocks, timing
 from flopscope.records import Timings
+from flopscope.timing import sampling
 
 
 class FakeClock:
@@ -25,8 +27,50 @@ class FakeClock:
         self.marks += 1
         return self.now
 
+    queues = False
+
     def settle(self, marks: Any) -> tuple[float, ...]:
         return tuple(after - before for before, after in pairwise(marks))
+
+    def lead(self, seconds: float) -> None:
+        pass
+
+
+class Blind(timing.Observer):
+    """A platform that tells nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(tasks=Path("/nowhere"))
+        self.missing = ["run-delay", "page faults", "context switches", "load"]
+
+    run_delay = None  # type: ignore[assignment]
+    faults = None  # type: ignore[assignment]
+
+    def look_again(self) -> None:
+        pass
+
+    def switches(self) -> int | None:
+        return None
+
+    def load(self) -> float | None:
+        return None
+
+
+class Counts(Blind):
+    """A platform on which every reading finds the next of some numbers."""
+
+    def __init__(self, delays: Any, faults: Any) -> None:
+        super().__init__()
+        self.missing = []
+        self.delays, self.found = iter(delays), iter(faults)
+
+    @property
+    def run_delay(self) -> Any:  # type: ignore[override]
+        return self.delays.__next__
+
+    @property
+    def faults(self) -> Any:  # type: ignore[override]
+        return self.found.__next__
 
 
 class Takes(nn.Module):
@@ -128,13 +172,81 @@ def test_a_round_that_takes_another_path_is_left_out_and_said() -> None:
             type(self).passes += 1
             return x if self.passes in (7, 8) else self.layer(x)
 
-    found = measured(Turns(), clock)
+    found = measured(Turns(), clock, observer=Blind())
     # Passes 1-3 warm up, 4 finds the boundaries; rounds are passes 5+6, 7+8, 9+10, 11+12.
-    assert len(found.bare.samples) == 4
+    assert len(found.bare.samples) == len(found.epochs) == 3
     assert [len(stretch) for stretch in found.stretches] == [3, 3, 3]
     assert found.warnings == (
-        "the forward took another path in 1 rounds; their layers are left out of the latencies",
+        "the forward took another path in 1 rounds; they are left out of the latencies",
     )
+
+
+def test_what_the_system_tells_is_kept_by_pass_and_by_stretch() -> None:
+    """A faults counter that gains 7 and a run-delay that gains 30 µs at every reading."""
+    clock = FakeClock()
+    seen = Counts(count(0, 30_000), count(0, 7))
+    found = measured(nn.Sequential(Takes(clock, 1.0)), clock, observer=seen, rounds=2).witnesses
+    assert found is not None
+    # A bare pass reads each counter before and after: 7 faults, 30 µs of waiting.
+    assert found.faults == (7, 7)
+    assert found.run_delay_s == pytest.approx((30e-6, 30e-6))
+    # The boundaries "+", "+0", "-0", "-" make three stretches; each gains 7, and waits over 20 µs.
+    assert found.stretch_faults == (7.0, 7.0, 7.0)
+    assert found.stretch_waits == (1.0, 1.0, 1.0)
+    assert found.wall_s == 2.0
+    assert found.loads is None
+
+
+def test_a_wait_below_20_microseconds_is_a_hand_over_between_threads() -> None:
+    clock = FakeClock()
+    seen = Counts(count(0, 20_000), count(0, 0))
+    found = measured(nn.Sequential(Takes(clock, 1.0)), clock, observer=seen, rounds=2).witnesses
+    assert found is not None
+    assert found.stretch_waits == (0.0, 0.0, 0.0)
+
+
+def test_a_platform_that_tells_nothing_breaks_nothing() -> None:
+    clock = FakeClock()
+    found = measured(nn.Sequential(Takes(clock, 1.0)), clock, observer=Blind()).witnesses
+    assert found is not None
+    assert (found.run_delay_s, found.faults, found.stretch_faults, found.stretch_waits) == (None,) * 4
+    assert found.missing == ("run-delay", "page faults", "context switches", "load")
+
+
+def log_of(*epochs: tuple[float, ...]) -> sampling.Log:
+    """Two rounds per epoch, alike."""
+    log = sampling.Log()
+    for number, stretches in enumerate(epochs):
+        log.marked += [stretches, stretches]
+        log.epochs += [number, number]
+    return log
+
+
+def test_sampling_ends_when_the_epochs_agree_on_what_takes_most_of_the_time() -> None:
+    # 90 % of the time is one stretch: 9.0 to 9.8 is a range of 0.8, below 2 * 5 % of the median 9.0.
+    same = log_of((9.0, 1.0), (9.0, 3.0), (9.0, 1.0), (9.8, 1.0))
+    assert sampling.is_known_closely(same)
+    assert not sampling.is_known_closely(log_of((9.0, 1.0), (9.0, 1.0), (9.0, 1.0), (10.0, 1.0)))
+    assert not sampling.is_known_closely(log_of((9.0, 1.0), (9.0, 1.0), (9.0, 1.0))), "three epochs are few"
+
+
+def test_sampling_stops_when_the_time_is_spent() -> None:
+    clock, host = FakeClock(), count()
+    plan = timing.Sampling(max_seconds=40.0, rounds_least=2, rounds_most=1000, now=lambda: float(next(host)))
+    layer = Takes(clock, 1.0)
+
+    class Drifts(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            clock.now += clock.now / 10  # never twice alike
+            return layer(x)
+
+    found = timing.measure(
+        nn.Sequential(Drifts()), (torch.ones(1),), {}, clock=clock, sampling=plan, observer=Blind()
+    )
+    assert found.stop_reason == "time"
+    # One reading of the host's clock a round, from 0 to 40, lies in ten epochs of four seconds.
+    assert len(found.bare.samples) == 40
+    assert [found.epochs.count(epoch) for epoch in range(10)] == [3, 4, 4, 4, 4, 4, 4, 4, 4, 5]
 
 
 def test_everything_borrowed_is_given_back() -> None:
@@ -219,4 +331,5 @@ def test_the_host_clock_counts_seconds() -> None:
 def test_each_device_has_its_clock_or_none() -> None:
     assert isinstance(clocks.clock_for("cpu"), clocks.HostClock)
     assert isinstance(clocks.clock_for("cuda:1"), clocks.CudaClock)
-    assert clocks.clock_for("mps") is None
+    assert isinstance(clocks.clock_for("mps"), clocks.MpsClock)
+    assert clocks.clock_for("xpu") is None

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from .latency import LayerTimes, by_layer, rows_of_the_whole, tree_with_latency, with_latency
+from .latency import (
+    LayerTimes,
+    by_layer,
+    rows_of_the_whole,
+    tree_with_latency,
+    with_latency,
+    with_latency_of_the_whole,
+)
 from .partition import assignment, kind_of_layer, partition, total
 from .tree import tree
 
@@ -17,4 +24,5 @@ __all__ = [
     "tree",
     "tree_with_latency",
     "with_latency",
+    "with_latency_of_the_whole",
 ]
