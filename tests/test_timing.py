@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import time
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,12 @@ class Blind(timing.Observer):
         return None
 
     def load(self) -> float | None:
+        return None
+
+    def major_faults(self) -> int | None:
+        return None
+
+    def foreign(self) -> float | None:
         return None
 
 
@@ -211,6 +219,25 @@ def test_a_platform_that_tells_nothing_breaks_nothing() -> None:
     assert found is not None
     assert (found.run_delay_s, found.faults, found.stretch_faults, found.stretch_waits) == (None,) * 4
     assert found.missing == ("run-delay", "page faults", "context switches", "load")
+
+
+def test_what_other_processes_took_of_our_processors(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    ours = min(os.sched_getaffinity(0))
+    #                       user nice system idle iowait irq softirq steal
+    stat.write_text(
+        f"cpu 9 9 9 9 9 9 9 9\ncpu{ours} 100000 2 3 400 5 6 7 8\ncpu4096 50 0 0 0 0 0 0 0\nintr 1\n"
+    )
+    ticks = 100000 + 2 + 3 + 6 + 7
+    before = time.process_time()
+    found = timing.Observer(stat=stat).foreign()
+    assert found is not None
+    expected = ticks / os.sysconf("SC_CLK_TCK")
+    assert expected - time.process_time() <= found <= expected - before
+
+
+def test_where_the_system_does_not_list_its_processors_nothing_is_said(tmp_path: Path) -> None:
+    assert timing.Observer(stat=tmp_path / "none").foreign() is None
 
 
 def log_of(*epochs: tuple[float, ...]) -> sampling.Log:

@@ -7,7 +7,18 @@ why it takes that, what is reported.
 
 from __future__ import annotations
 
-from .findings import Convolution, Counterfactual, Evidence, Fact, Kernel, Number, Quality, Replay, Verdict
+from .findings import (
+    Checkup,
+    Convolution,
+    Counterfactual,
+    Evidence,
+    Fact,
+    Kernel,
+    Number,
+    Quality,
+    Replay,
+    Verdict,
+)
 from .machines import Bandwidth, Machine, Peak
 from .measurements import Latency, Timings, Witnesses
 from .prices import KINDS, Block, Cost, MemoryPeak, OpCost
@@ -18,6 +29,7 @@ __all__ = [
     "KINDS",
     "Bandwidth",
     "Block",
+    "Checkup",
     "Convolution",
     "Cost",
     "Counterfactual",

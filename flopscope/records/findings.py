@@ -20,6 +20,20 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkup:
+    """One thing about a machine that bears on timing: "good", "doubtful", "bad" or "unknown".
+
+    `found` is what was seen, in a sentence with its numbers, or which source is missing; `remedy`
+    what to change, "" where nothing is to be.
+    """
+
+    name: str
+    word: str
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Convolution:
     """The geometry of a convolution; sizes without batch and channels, `kernel` to `dilation` alike."""
 
@@ -44,7 +58,7 @@ class Kernel:
     """One step of a library call, as the library's own log tells it: a convolution, a reorder.
 
     `operand` says of a reorder what is laid out anew: "source", "weights" or "result"; `layout` from
-    what to what ("abcd -> aBcd16b").
+    what to what ("abcd -> aBcd16b"); `nbytes` is the size of that tensor, padding left out.
     """
 
     primitive: str
@@ -75,7 +89,11 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Counterfactual:
-    """The same layer done otherwise, measured beside it in one run: `latency_s` against `this_s`."""
+    """The same layer done otherwise, measured beside it in one run: `latency_s` against `this_s`, in medians.
+
+    `low` and `high` are an interval of the ratio `latency_s / this_s`. `macs` and `flops` are those of the
+    other way; with `same_function` it computes the same. `note` holds the conditions that matter.
+    """
 
     code: str
     title: str
@@ -95,7 +113,8 @@ class Evidence:
 
     `form` says how its time was taken apart: "replayed" (hot replays and tiny twins), "cheap" (by roofs
     alone: what is called kernel is unexplained) or "none". `compute_s` and `memory_s` are the least times by
-    the roofs; `executed_flops` leaves out taps on padding; `idle_s` is the part of the floor in which no
+    the roofs; `least_s` adds up the greater of the two of each op; `executed_flops` leaves out taps on
+    padding, and scores that a causal mask hides; `idle_s` is the part of the floor in which no
     operator ran; `copied_bytes` what was moved without being computed on. `clamped` is true where
     the parts had to be cut to fit.
     """
@@ -117,6 +136,7 @@ class Evidence:
     kernels: tuple[Kernel, ...] = ()
     counterfactuals: tuple[Counterfactual, ...] = ()
     clamped: bool = False
+    least_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

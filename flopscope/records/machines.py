@@ -35,7 +35,8 @@ class Machine:
     `bandwidth` ascends by working set. `overheads_s` holds the seconds of a call that computes nothing
     worth mentioning: "op" (an element-wise operator), "convolution", "matmul", "module" (an empty module).
     `fault_s` is the price of one page fault of `page_bytes`, handing the page back included. `absent`
-    says of a dtype why it has no roof. `quality` is "good", or "disturbed" where passes disagreed.
+    says of a dtype why it has no roof. `quality` is "good", or "disturbed" where passes disagreed. `spreads`
+    is (worst - best) / best of the passes for each overhead, and for "fault".
     """
 
     name: str
@@ -57,6 +58,12 @@ class Machine:
     source: str = ""
     absent: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    spreads: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        from flopscope.render.machines import machine_text
+
+        return machine_text(self)
 
     def peak(self, dtype: str | None) -> float | None:
         """FLOP/s at best in `dtype`; None where there is no roof for it."""

@@ -45,6 +45,8 @@ class Storage:
 
     `role` is "parameter", "buffer", "input", "activation" or "constant"; `born` is the op that made
     it (-1: there before the run), `died` the first op after it was freed (None: it outlived the run).
+    In a training step "gradient" is what a parameter's gradient was left in, "optimizer" the optimizer's
+    state, and `saved` tells that autograd kept the storage for the backward pass.
     """
 
     nbytes: int
@@ -52,6 +54,7 @@ class Storage:
     name: str | None = None
     born: int = -1
     died: int | None = None
+    saved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,10 @@ class OpCall:
     inputs and computed nothing. `tags` holds torch's own ("pointwise", "reduction"). Two calls
     with the same `signature` have the same operator, arguments, layouts and aliasing, and so
     the same cost.
+
+    In a training step `phase` is "forward", "loss", "backward" or "optimizer"; a backward op's `call` is
+    the forward call that it differentiates, and `source` the forward op, where one is known. `outside` is
+    "(loss)" or "(optimizer)" where the op belongs to no module.
     """
 
     op: str
@@ -121,6 +128,8 @@ class OpCall:
     view: bool = False
     tags: frozenset[str] = frozenset()
     phase: str = "forward"
+    outside: str = ""
+    source: int | None = None
 
     def value(self, name: str, default: Any = None) -> Any:
         """The argument called `name`, or `default` where the schema or the call lacks it."""

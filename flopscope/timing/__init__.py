@@ -9,10 +9,12 @@ tells (waiting for a processor, page faults) is read beside them.
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -22,9 +24,12 @@ from flopscope.records import Latency, Timings, Witnesses
 
 from .observers import Observer
 from .probes import Probe
+from .repeats import repeats
 from .sampling import WAITED_NS, Log, Progress, Sampling, sample, warm_up
 
-__all__ = ["SECONDS", "Observer", "Sampling", "measure", "without_collection"]
+__all__ = ["SECONDS", "Observer", "Sampling", "measure", "repeats", "without_collection"]
+
+N = TypeVar("N", int, float)
 
 SECONDS = {"quick": 1.5, "normal": 5.0, "thorough": 15.0}
 
@@ -62,9 +67,9 @@ def measure(
         warmups = warm_up(run, clock, sampling, progress)
         boundaries = probe.boundaries()
         seen.look_again()
-        load, switches = seen.load(), seen.switches()
+        before = _Readings.of(seen)
         log = sample(probe, len(boundaries), clock=clock, sampling=sampling, observer=seen, progress=progress)
-        witnesses = _witnesses(log, seen, load=load, switches=switches)
+        witnesses = _witnesses(log, seen, before, _Readings.of(seen))
     whole = tuple(sum(stretches) for stretches in log.marked)
     return Timings(
         bare=Latency(tuple(log.bare)),
@@ -95,24 +100,51 @@ def without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _witnesses(log: Log, observer: Observer, *, load: float | None, switches: int | None) -> Witnesses:
+@dataclass(frozen=True, slots=True)
+class _Readings:
+    """The counters of the whole process at one moment; None where the platform has none."""
+
+    at: float
+    switches: int | None
+    major_faults: int | None
+    foreign: float | None
+    load: float | None
+
+    @classmethod
+    def of(cls, observer: Observer) -> _Readings:
+        return cls(
+            time.perf_counter(),
+            observer.switches(),
+            observer.major_faults(),
+            observer.foreign(),
+            observer.load(),
+        )
+
+
+def _witnesses(log: Log, observer: Observer, before: _Readings, after: _Readings) -> Witnesses:
     """What the observer's counters say of the rounds that were kept."""
-    later, load_after = observer.switches(), observer.load()
     waits = [[delay > WAITED_NS for delay in column] for column in zip(*log.stretch_delays, strict=True)]
     faults = tuple(fmean(column) for column in zip(*log.stretch_faults, strict=True))
+    foreign = _gained(before.foreign, after.foreign)
     return Witnesses(
         wall_s=sum(log.bare),
         cpu_s=sum(log.cpu),
         run_delay_s=tuple(log.delays) if observer.run_delay else None,
         faults=tuple(log.faults) if observer.faults else None,
         probe_s=tuple(log.products),
-        switches=None if later is None or switches is None else later - switches,
-        loads=None if load is None or load_after is None else (load, load_after),
+        switches=_gained(before.switches, after.switches),
+        loads=None if before.load is None or after.load is None else (before.load, after.load),
         stretch_faults=faults or None,
         stretch_waits=tuple(fmean(column) for column in waits) or None,
         processors=observer.processors(),
         missing=tuple(observer.missing),
+        others=None if foreign is None else max(0.0, foreign) / (after.at - before.at),
+        major_faults=_gained(before.major_faults, after.major_faults),
     )
+
+
+def _gained(before: N | None, after: N | None) -> N | None:
+    return None if before is None or after is None else after - before
 
 
 def _fast_mean(seconds: tuple[float, ...] | list[float]) -> float:

@@ -19,6 +19,8 @@ import torch
 resource: Any = importlib.import_module("resource") if find_spec("resource") else None  # Windows has none
 
 _TASKS = Path("/proc/self/task")
+_STAT = Path("/proc/stat")
+_BUSY = (0, 1, 2, 5, 6)  # of a processor's line in it: user, nice, system, irq, softirq
 _PROBE = 128  # a product of 128 x 128 matrices: 4.2 MFLOP in 200 kB, within any second-level cache
 
 
@@ -29,8 +31,9 @@ class Observer:
         missing: the sources that this platform lacks.
     """
 
-    def __init__(self, tasks: Path = _TASKS) -> None:
+    def __init__(self, tasks: Path = _TASKS, stat: Path = _STAT) -> None:
         self._tasks = tasks
+        self._stat = stat
         self._files: list[int] = []
         self.missing: list[str] = []
         self._product: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
@@ -76,6 +79,27 @@ class Observer:
     def load(self) -> float | None:
         """The load average of the last minute."""
         return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+    def major_faults(self) -> int | None:
+        """Page faults so far that had to wait for a disk."""
+        return None if resource is None else int(resource.getrusage(resource.RUSAGE_SELF).ru_majflt)
+
+    def foreign(self) -> float | None:
+        """Seconds that the processors which we may use have spent so far on other processes.
+
+        Run-delay does not show them where the scheduler moves us aside; caches and memory are shared all
+        the same.
+        """
+        try:
+            lines = self._stat.read_text(encoding="ascii").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return None
+        ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        ticks = 0
+        for name, *counts in (line.split() for line in lines if line.startswith("cpu")):
+            if name in ours:
+                ticks += sum(int(counts[place]) for place in _BUSY)
+        return ticks / os.sysconf("SC_CLK_TCK") - time.process_time()
 
     def processors(self) -> int | None:
         """How many processors this process may use."""
