@@ -6,12 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 from flopscope.records import (
+    Bandwidth,
+    Convolution,
+    Counterfactual,
     Coverage,
     Environment,
+    Evidence,
+    Kernel,
     Latency,
     Layer,
+    Machine,
     MemoryPeak,
     OpRow,
+    Peak,
+    Quality,
     Settings,
     WholeRow,
 )
@@ -90,3 +98,85 @@ def report(*layers: Layer, **given: Any) -> Report:
         known["whole"] = Latency((12e-6, 11e-6, 11e-6))
         known["rows_of_the_whole"] = (WholeRow("layers", 10e-6), WholeRow("interference", 1e-6))
     return Report(**{**known, **given})
+
+
+def parts(compute: float, kernel: float, overhead: float, allocation: float, memory: float) -> dict[str, Any]:
+    """Five parts given in microseconds, as fields of a layer, with their sum as its floor and latency."""
+    given = {
+        "compute": compute,
+        "kernel": kernel,
+        "overhead": overhead,
+        "allocation": allocation,
+        "memory": memory,
+    }
+    seconds = {f"{name}_s": 1e-6 * size for name, size in given.items()}
+    known = {"latency_s": sum(seconds.values()), "latency_floor_s": sum(seconds.values())}
+    return {**known, **seconds, "limit": max(given, key=lambda name: given[name])}
+
+
+def roofs(**given: Any) -> Machine:
+    """100 GFLOP/s in float32; 80 GB/s at 1 MB, which is cache, 20 GB/s at 256 MB, which is DRAM."""
+    curve = (Bandwidth(1000, 5e10), Bandwidth(1_000_000, 8e10, 0.02), Bandwidth(256_000_000, 2e10))
+    known: dict[str, Any] = {
+        "peaks": (Peak("float32", 1e11, 0.02, "matmul"),),
+        "bandwidth": curve,
+        "overheads_s": {"op": 1e-6, "convolution": 3e-5},
+        "fault_s": 1e-6,
+        "vector_bytes": 64,
+        "cores": 2,
+        "fingerprint": "abc",
+        "passes": 3,
+        "absent": {"float16": "no fast path on this processor"},
+        "warnings": ("passes disagree",),
+    }
+    return Machine("Some CPU", "cpu", 1, **{**known, **given})
+
+
+def evidence(**given: Any) -> Evidence:
+    """Evidence of a replayed depthwise layer with all that there can be."""
+    shape = Convolution(1, 4, 4, 4, (2, 2), (2, 2), (3, 3), (1, 1), (1, 1), (1, 1), "float32")
+    other = Counterfactual(
+        "channels-last", "the same in channels_last", 3e-6, 6e-6, 100, 200, True, 2e-6, 4e-6
+    )
+    kernel = Kernel("reorder", "jit:uni", 1e-6, "source", "abcd -> aBcd16b", 128)
+    known: dict[str, Any] = {
+        "form": "replayed",
+        "faults": 2.5,
+        "waits": 0.0,
+        "idle_s": 1e-7,
+        "hot_s": 4e-6,
+        "overhead_s": 2e-6,
+        "compute_s": 1e-6,
+        "memory_s": 1e-6,
+        "working_set_bytes": 200,
+        "executed_flops": 180,
+        "op_calls": 1,
+        "convolution": shape,
+        "backend": "Mkldnn",
+        "kernels": (kernel,),
+        "counterfactuals": (other,),
+    }
+    return Evidence(**{**known, **given})
+
+
+def explained(**given: Any) -> Report:
+    """The report of `report()` with latencies taken apart: 2 + 6 + 2 µs, roofs, verdicts, all good.
+
+    In µs: compute 1.4 + 0.5 + 0 = 1.9, kernel 0.2 + 3 + 0 = 3.2, overhead 0.2 + 2 + 0.5 = 2.7,
+    allocation 0 + 0.25 + 0.25 = 0.5, memory 0.2 + 0.25 + 1.25 = 1.7; together 10.
+    """
+    layers = (
+        conv(**parts(1.4, 0.2, 0.2, 0, 0.2), quality="good"),
+        depthwise(
+            **parts(0.5, 3, 2, 0.25, 0.25),
+            verdicts=("layout-reorder", "no-gemm", "dispatch-overhead"),
+            quality="good",
+        ),
+        add(**parts(0, 0, 0.5, 0.25, 1.25), verdicts=("low-intensity",), quality="good"),
+    )
+    known: dict[str, Any] = {
+        "machine": roofs(),
+        "quality": Quality("good", ("no interference seen",)),
+        "evidence": (evidence(), evidence(), evidence(convolution=None, kernels=(), counterfactuals=())),
+    }
+    return report(*(given.pop("layers", layers)), **{**known, **given})

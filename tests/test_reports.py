@@ -14,20 +14,26 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_reports import SHAPE, conv, depthwise, report
+from made_reports import SHAPE, conv, depthwise, evidence, explained, report, roofs
 
 from flopscope import reports
 from flopscope.errors import BudgetError, InputError, ModelLoadError
 from flopscope.records import (
     KINDS,
+    Bandwidth,
+    Convolution,
+    Counterfactual,
     Coverage,
     Environment,
+    Evidence,
+    Kernel,
     Latency,
     Layer,
     Machine,
     MemoryPeak,
     OpRow,
     Peak,
+    Quality,
     Settings,
     WholeRow,
 )
@@ -165,6 +171,32 @@ def test_a_saved_report_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert read.table() == saved.table()
 
 
+def test_what_explains_a_latency_is_read_back_as_it_was(tmp_path: Path) -> None:
+    saved = explained(settings=Settings(inputs="1x4x2x2", train=True, machine="sheet.toml"))
+    saved.save(tmp_path / "r.json")
+    read = load(tmp_path / "r.json")
+    assert read == saved
+    assert read.machine == roofs()
+    assert read.machine.bytes_per_s(1_000_000) == 8e10
+    assert read.evidence[1] == evidence()
+    assert isinstance(read.evidence[1].counterfactuals[0], Counterfactual)
+    assert read.evidence[1].convolution is not None
+    assert read.evidence[1].convolution.kernel == (3, 3)
+    assert read.evidence[2].convolution is None
+    assert (str(read), read.to_csv()) == (str(saved), saved.to_csv())
+
+
+def test_a_report_from_before_there_was_evidence(tmp_path: Path) -> None:
+    """Version 1 without the members that came later: nothing is known of them."""
+    top = json.loads(report().to_json())
+    del top["quality"], top["evidence"], top["settings"]["train"], top["settings"]["machine"]
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).validate(top)
+    (tmp_path / "r.json").write_text(json.dumps(top), encoding="utf-8")
+    read = load(tmp_path / "r.json")
+    assert read == report()
+    assert (read.quality, read.evidence, read.machine) == (None, (), None)
+
+
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 some_layers = st.lists(
     st.builds(
@@ -199,18 +231,32 @@ def test_json_keeps_to_its_schema() -> None:
     checker.check_schema(schema)
     checker.validate(json.loads(report().to_json()))
     checker.validate(json.loads(report(conv()).to_json()))
+    checker.validate(json.loads(explained().to_json()))
     broken = json.loads(report().to_json())
     broken["layers"][0]["macs"] = "300"
+    with pytest.raises(jsonschema.ValidationError):
+        checker.validate(broken)
+    broken = json.loads(explained().to_json())
+    broken["evidence"][0]["convolution"]["groups"] = "4"
     with pytest.raises(jsonschema.ValidationError):
         checker.validate(broken)
 
 
 @pytest.mark.parametrize(
-    "record", [Layer, OpRow, Settings, Environment, Coverage, MemoryPeak, WholeRow, Latency]
+    "record",
+    [
+        *(Layer, OpRow, Settings, Environment, Coverage, MemoryPeak, WholeRow, Latency),
+        *(Machine, Peak, Bandwidth, Quality, Evidence, Convolution, Kernel, Counterfactual),
+    ],
 )
 def test_the_schema_knows_every_field(record: type) -> None:
     described = json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"][record.__name__]["properties"]
     assert {item.name for item in fields(record)} <= set(described)
+
+
+def test_the_schema_knows_every_member_of_a_report() -> None:
+    described = json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"]
+    assert set(described) == {"format", "version", *(item.name for item in fields(Report))}
 
 
 def test_json_names_itself_first_and_holds_all_columns() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from flopscope.render.parts import PARTS, SHARES, Traits, doubtful, named, parts_of, reasons, traits, withheld
 from flopscope.render.registry import Options
 from flopscope.render.rows import OUT_OF_PROPORTION, Row, available, layer_row, require, whole_of
 from flopscope.units import (
@@ -47,16 +49,35 @@ def default_columns(report: Report, options: Options) -> tuple[str, ...]:
         return ("op", "calls", "macs", "flops", "flops_share", "bytes", "arithmetic_intensity", "priced_by")
     columns: tuple[str, ...]
     if options.by is not None:
-        columns = (options.by, "layers", "params", "macs", "flops_share", "bytes", *_TIMED, "ratio")
+        columns = (options.by, "layers", "params", "macs", "flops_share", "bytes", *_TIMED, *SHARES, "ratio")
     else:
-        columns = (*_LAYER, "macs", "flops_share", "bytes", "arithmetic_intensity", *_TIMED, "mark")
-    measured = whole_of(report).latency_s is not None
-    return tuple(name for name in columns if measured or name not in (*_TIMED, "ratio", "mark"))
+        columns = (*_LAYER, "macs", "flops_share", "bytes", "arithmetic_intensity", *_TIMED)
+        columns += ("limit", "findings", "mark")
+    absent = _absent(report, options)
+    return tuple(name for name in columns if name not in absent)
 
 
-def headings(columns: Sequence[str]) -> list[str]:
+def _absent(report: Report, options: Options) -> set[str]:
+    """The columns of which nothing is known, or nothing may be said."""
+    rows = report.layers if options.depth is None else report.tree
+    absent: set[str] = set()
+    if whole_of(report).latency_s is None:
+        absent |= {*_TIMED, "ratio", "mark"}
+    if withheld(report) or not any(layer.limit for layer in rows):
+        absent.add("limit")
+    if withheld(report) or not any(layer.verdicts for layer in rows):
+        absent.add("findings")
+    if withheld(report) or parts_of(report.layers) is None:
+        absent.update(SHARES)
+    return absent
+
+
+def headings(report: Report, columns: Sequence[str]) -> list[str]:
     """The headings of the columns."""
-    return [CATALOGUE[name].heading for name in columns]
+    found = parts_of(report.layers, traits(report)) if {"kernel_s", *SHARES} & {*columns} else None
+    if found is None or not found.cheap:
+        return [CATALOGUE[name].heading for name in columns]
+    return [CATALOGUE[name].heading.replace("kernel", named("kernel", cheap=True)) for name in columns]
 
 
 def sides(columns: Sequence[str]) -> list[str]:
@@ -71,7 +92,10 @@ def cells(row: Row, columns: Sequence[str]) -> list[str]:
 
 def total_cells(report: Report, columns: Sequence[str]) -> list[str]:
     """The texts of the total; blank where a column does not add up."""
-    total = layer_row(report.total, whole_of(report))
+    total = layer_row(report.total, whole_of(report), Traits(doubtful(report, report.total)))
+    total["rate"] = total["flops_per_s"] if total["macs"] else total["bytes_per_s"]
+    total["parts"] = found = parts_of(report.layers, traits(report))
+    total |= dict.fromkeys(SHARES, found)
     total |= {
         "label": "total",
         "flops_share": 1.0 if report.total.flops else None,
@@ -137,6 +161,42 @@ def _type(row: Row) -> str:
     return " ".join(word for word in words if word)
 
 
+def _latency(row: Row) -> str:
+    """Milliseconds; marked where something else ran while the layer was timed."""
+    if row["latency_s"] is None or row["calls"] == 0:
+        return NOT_MEASURED if row["calls"] else NOT_APPLICABLE
+    return ("~" if row["traits"].doubtful else "") + milliseconds_text(row["latency_s"])
+
+
+def _rate(row: Row) -> str:
+    """GFLOP/s, as the heading says; of what has no MACs GB/s, for its FLOP/s mean nothing."""
+    if row["calls"] == 0 or not (row["macs"] or row["bytes"]):
+        return NOT_APPLICABLE
+    rate = row["flops_per_s"] if row["macs"] else row["bytes_per_s"]
+    if rate is None:
+        return NOT_MEASURED
+    return giga_text(rate) if row["macs"] else f"{giga_text(rate)} GB/s"
+
+
+def _limit(row: Row) -> str:
+    """The largest part, by its name; "kernel?" where the parts had to be cut to fit."""
+    if row["limit"] is None:
+        return NOT_APPLICABLE
+    trait = row["traits"]
+    return named(row["limit"], cheap=trait.form == "cheap") + ("?" if trait.clamped else "")
+
+
+def _part(row: Row, part: str) -> str:
+    """One part as a share of the row's own time."""
+    found = row.get("parts")
+    return NOT_APPLICABLE if found is None else percent(found.share(part))
+
+
+def percent(share: float) -> str:
+    """A share in whole percent, with the sign: 0.523 -> "52 %"."""
+    return "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+
+
 def _ratio(row: Row) -> str:
     if row["latency_s"] is None:
         return NOT_MEASURED if row["calls"] else NOT_APPLICABLE
@@ -162,7 +222,7 @@ def _time(heading: str) -> Column:
 
 
 _LAYER = ("label", "what", "output_shape", "params")
-_TIMED = ("latency_s", "latency_share", "flops_per_s")
+_TIMED = ("latency_s", "latency_share", "rate")
 _RUN_ONLY = (
     *("macs", "flops", "bytes_read", "bytes_written", "bytes", "arithmetic_intensity", "output_shape"),
     *("latency_s", "flops_share", "latency_share", "flops_per_s", "bytes_per_s"),
@@ -171,11 +231,17 @@ _RUN_ONLY = (
 _TOTALLED = (
     *("layers", "params", "param_bytes", "macs", "flops", "bytes_read", "bytes_written", "bytes"),
     *("arithmetic_intensity", "latency_s", "latency_floor_s", "flops_share", "flops_per_s", "bytes_per_s"),
-    "uncosted_ops",
+    *("uncosted_ops", "rate", *SHARES),
 )
 _COMPOSED: Mapping[str, Callable[[Row], str]] = {
     "label": lambda row: str(row["label"]) if "label" in row else label(row),
     "what": _type,
+    "latency_s": _latency,
+    "rate": _rate,
+    "limit": _limit,
+    "findings": lambda row: _names(reasons(row["verdicts"])[:2]),
+    "finding": lambda row: _names(reasons(row["verdicts"])[:1]),
+    **{f"{part}_part": partial(_part, part=part) for part in PARTS},
     "mark": _mark,
     "ratio": lambda row: _ratio(row) + (" !" if out_of_proportion(row) else ""),
 }
@@ -187,6 +253,9 @@ CATALOGUE: Mapping[str, Column] = {
     "time_per_flops": Column("time/FLOPs", _times),
     **{name: Column(name, right=False) for name in ("type", "kind", "dtype", "op", "priced_by")},
     **{name: Column(name, right=False) for name in ("detail", "limit", "quality")},
+    **{name: Column("verdicts", _names, right=False) for name in ("findings", "finding", "verdicts")},
+    **{f"{part}_part": Column(part) for part in PARTS},
+    "rate": Column("GFLOP/s", unknown=NOT_MEASURED),
     **{name: Column(name) for name in ("calls", "layers", "depth", "uncosted_ops")},
     "input_shape": Column("input", shape_text, right=False),
     "output_shape": Column("output", shape_text, right=False),
@@ -212,5 +281,4 @@ CATALOGUE: Mapping[str, Column] = {
         f"{name}_s": _time(f"{name} ms") for name in ("compute", "kernel", "overhead", "allocation", "memory")
     },
     "headroom": Column("headroom", _times, unknown=NOT_MEASURED),
-    "verdicts": Column("verdicts", _names, right=False),
 }

@@ -33,7 +33,7 @@ def plan(report: Report, options: Options) -> Grid:
 def fill(report: Report, rows: Sequence[Row], columns: Sequence[str]) -> Grid:
     """Rows and columns -> grid."""
     return Grid(
-        headings(columns),
+        headings(report, columns),
         sides(columns),
         [[printable(text) for text in cells(row, columns)] for row in rows],
         total_cells(report, columns),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
+from flopscope.render import bars
+from flopscope.render.closing import closing, sentences, signs
 from flopscope.render.grid import fill, lay_out, plan
+from flopscope.render.headers import alarm, header
 from flopscope.render.registry import Options, renderer
-from flopscope.render.text import closing, readable, summary_of_kinds
+from flopscope.render.text import kinds_of, readable
 
 if TYPE_CHECKING:
     from flopscope.reports import Report
@@ -21,11 +26,18 @@ def render_html(report: Report, options: Options) -> str:
 
 @renderer("notebook")
 def render_notebook(report: Report, options: Options) -> str:
-    """What a notebook shows: the readable table, the sums by kind, and the sentences."""
+    """What a notebook shows: all that the terminal does, with tables for tables."""
     rows, columns, more = readable(report, options)
-    parts = [f"<p><b>{escape(report.model)}</b></p>", lay_out(fill(report, rows, columns), "html")]
-    parts += [f"<p>{escape(line)}</p>" for line in (more, *closing(report)) if line]
-    kinds, sentences = summary_of_kinds(report)
-    parts.append(lay_out(kinds, "html"))
-    parts += [f"<p>{escape(line)}</p>" for line in (*sentences, *report.warnings, *report.notes)]
+    parts = [f"<p><b>{escape(report.model)}</b></p>", *_paragraphs([*header(report), *alarm(report)])]
+    parts.append(lay_out(fill(report, rows, columns), "html"))
+    parts += _paragraphs([more, signs(report, rows, columns), *closing(report)])
+    if lines := bars.whole(report, options):
+        parts.append(f"<pre>{escape(chr(10).join(lines))}</pre>")
+    kinds, columns = kinds_of(report)
+    parts.append(lay_out(replace(fill(report, kinds, columns), total=None), "html"))
+    parts += _paragraphs([*sentences(report), *report.warnings, *report.notes])
     return "\n".join(parts) + "\n"
+
+
+def _paragraphs(lines: Sequence[str]) -> list[str]:
+    return [f"<p>{escape(line)}</p>" for line in lines if line]

@@ -26,6 +26,7 @@ class Options:
         width: Columns of a terminal that the text format should fit into; None for no limit.
         color: Whether the text format may use ANSI colours.
         messages: Whether the text format ends with the report's warnings and notes.
+        blocks: Whether bars may be drawn with block characters; letters, where they cannot be shown.
     """
 
     columns: tuple[str, ...] | None = None
@@ -36,6 +37,7 @@ class Options:
     width: int | None = None
     color: bool = False
     messages: bool = False
+    blocks: bool = True
 
 
 Renderer = Callable[["Report", Options], str]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flopscope.errors import InputError
 from flopscope.records import Layer, OpRow
+from flopscope.render.parts import Traits, codes_of, doubtful, joined, parts_of, seconds_of, traits
 from flopscope.render.registry import Options
 
 if TYPE_CHECKING:
@@ -38,14 +39,12 @@ OP_COLUMNS = (
 
 _SUMS = ("params", "param_bytes", "macs", "flops", "bytes_read", "bytes_written")
 _CALLS = ("calls", "uncosted_ops")
-_TIMES = (
-    *("latency_s", "latency_floor_s"),
-    *("compute_s", "kernel_s", "overhead_s", "allocation_s", "memory_s"),
-)
+_TIMES = ("latency_s", "latency_floor_s")
+_PARTS = ("compute_s", "kernel_s", "overhead_s", "allocation_s", "memory_s")
 _GROUP = (
     *("layers", "calls", *_SUMS, "arithmetic_intensity", "latency_s", "latency_floor_s"),
     *("flops_share", "latency_share", "flops_per_s", "bytes_per_s"),
-    *("compute_s", "kernel_s", "overhead_s", "allocation_s", "memory_s"),
+    *("compute_s", "kernel_s", "overhead_s", "allocation_s", "memory_s", "limit"),
 )
 _BY_OP = (
     *("op", "calls", "macs", "flops", "bytes_read", "bytes_written"),
@@ -69,9 +68,10 @@ def whole_of(report: Report) -> Whole:
     return Whole(report.total.flops, _sum_known(layer.latency_s for layer in report.layers))
 
 
-def layer_row(layer: Layer, whole: Whole) -> dict[str, Any]:
-    """All columns of one layer, those derived from the whole included."""
+def layer_row(layer: Layer, whole: Whole, trait: Traits | None = None) -> dict[str, Any]:
+    """All columns of one layer, those derived from the whole included; and what is known besides."""
     row = {name: getattr(layer, name, None) for name in (*COLUMNS, *ON_REQUEST)}
+    row["traits"] = trait or Traits()
     row["bytes"] = layer.bytes_read + layer.bytes_written
     row["flops_share"] = _ratio(layer.flops, whole.flops)
     row["latency_share"] = _ratio(layer.latency_s, whole.latency_s)
@@ -105,25 +105,37 @@ def gather(report: Report, options: Options) -> list[Row]:
     if options.by is not None and options.depth is not None:
         raise InputError("depth and by were both given", hint="give one: the tree, or the sums")
     if options.depth is not None:
-        return [layer_row(layer, whole) for layer in report.tree if layer.depth <= options.depth]
+        modules = [layer for layer in report.tree if layer.depth <= options.depth]
+        return [layer_row(layer, whole, Traits(doubtful(report, layer))) for layer in modules]
     if options.by is None:
-        return [layer_row(layer, whole) for layer in report.layers]
+        pairs = zip(report.layers, traits(report), strict=True)
+        return [layer_row(layer, whole, trait) for layer, trait in pairs]
     if options.by == "op":
         return _by_op(report.ops, whole)
     if options.by in ("kind", "type"):
-        return by_layers(report.layers, options.by, whole)
+        return by_layers(report.layers, options.by, whole, traits(report))
     raise InputError(f"cannot add up by {options.by!r}", hint="by takes kind, type or op")
 
 
-def by_layers(layers: Iterable[Layer], by: str, whole: Whole) -> list[Row]:
-    """Rows that add up the layers of one "kind" or "type", by time or FLOPs, largest first."""
-    groups: dict[str, list[Layer]] = {}
-    for layer in layers:
-        groups.setdefault(getattr(layer, by), []).append(layer)
+def by_layers(layers: Iterable[Layer], by: str, whole: Whole, found: Sequence[Traits] = ()) -> list[Row]:
+    """Rows that add up the layers of one "kind" or "type", by time or FLOPs, largest first.
+
+    Args:
+        layers: What is added up.
+        by: "kind" or "type".
+        whole: What shares are shares of.
+        found: The traits of the layers, in parallel.
+    """
+    groups: dict[str, tuple[list[Layer], list[Traits]]] = {}
+    for place, layer in enumerate(layers):
+        members, theirs = groups.setdefault(getattr(layer, by), ([], []))
+        members.append(layer)
+        theirs.append(found[place] if place < len(found) else Traits())
     rows: list[Row] = []
-    for name, members in groups.items():
-        row = layer_row(_added_up(members), whole)
-        rows.append({**row, by: name, "layers": len(members)})
+    for name, (members, theirs) in groups.items():
+        row = layer_row(_added_up(members), whole, joined(members, theirs))
+        row |= {by: name, "layers": len(members)}
+        rows.append({**row, "parts": parts_of(members, theirs), "codes": codes_of(members)})
     return sorted(rows, key=weight, reverse=True)
 
 
@@ -223,6 +235,11 @@ def _added_up(layers: Sequence[Layer]) -> Layer:
     }
     timed = [layer for layer in layers if layer.latency_s is not None]
     times: dict[str, Any] = {name: _sum_if_all(getattr(layer, name) for layer in timed) for name in _TIMES}
+    spent = [layer for layer in timed if layer.latency_floor_s or layer.latency_s]
+    if spent and all(seconds_of(layer) is not None for layer in spent):
+        times |= {name: sum(getattr(layer, name) for layer in spent) for name in _PARTS}
+        found = parts_of(spent)
+        times["limit"] = None if found is None else found.limit
     return replace(bare, **counts, **times)
 
 
