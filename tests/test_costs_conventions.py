@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from opcalls import call, tensor
 
-from flopscope.costs import backward, price, table
+from flopscope.costs import backward, optimizers, price, table
 from flopscope.records import Cost
 
 PAGE = (Path(__file__).parent.parent / "docs" / "conventions.md").read_text(encoding="utf-8")
@@ -116,3 +116,19 @@ def test_the_touchstone_is_printed():
     assert printed["PConv on 16 channels, clone and slice assignment"] == 2_417_664
     # elements: 56 * 56 * 2 * 16 + 9 * 16 * 16
     assert printed["PConv, the paper's formula"] == 4 * (100_352 + 2_304)
+
+
+def test_fused_steps_of_optimizers_are_those_of_the_code():
+    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    printed = re.findall(r"^\| ([A-Za-z, ]+) \| (\d+) \| (.+) \|$", page, flags=re.MULTILINE)
+    per_step = {name.lower(): int(number) for names, number, _ in printed for name in names.split(", ")}
+    assert per_step == optimizers.FUSED
+    extras = {
+        name: int(number) for *_, added in printed for name, number in re.findall(r"([a-zN ]+) (\d)", added)
+    }
+    assert {name.strip(): number for name, number in extras.items()} == {
+        "amsgrad": optimizers.MAXIMUM,
+        "weight decay": optimizers.DECAY,
+        "momentum": optimizers.MOMENTUM,
+        "Nesterov": optimizers.NESTEROV,
+    }

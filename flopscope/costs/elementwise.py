@@ -49,7 +49,7 @@ def _per_pair(name: str) -> Formula:
 
 # These have formulas of their own below: their arguments decide.
 _BY_ARGUMENT = frozenset({"add", "sub", "rsub", "gelu"})
-_IN_LISTS = "add sub mul div neg abs exp log sqrt rsqrt reciprocal sigmoid lerp"
+_IN_LISTS = "mul div neg abs exp log sqrt rsqrt reciprocal sigmoid lerp"
 for _name in PER_OUTPUT.keys() - _BY_ARGUMENT:
     formula(f"aten::{_name}")(_per_output(_name))
 for _name in PER_INPUT:

@@ -55,9 +55,14 @@ formula("aten::_lstm_mps")(_layer("lstm"))
 
 @formula("aten::mkldnn_rnn_layer")
 def _mkldnn_layer(op: OpCall) -> Work:
-    """One layer in one direction: weight0 and weight1 are matrices, weight2 and weight3 biases."""
+    """One layer in one direction: weight0 and weight1 are matrices, weight2 and weight3 biases.
+
+    The fourth result is the library's workspace, of a size that it alone knows: not counted.
+    """
     weights = (operand(op, "weight0"), operand(op, "weight1"))
-    return _stack(op, _family_of_mode(op), weights, operand(op, "input"))
+    work = _stack(op, _family_of_mode(op), weights, operand(op, "input"))
+    written = sum(spec.distinct_bytes for spec in op.outputs[:3])
+    return Work(work.macs, work.other_flops, bytes_written=written)
 
 
 @formula("aten::_cudnn_rnn", "aten::miopen_rnn")

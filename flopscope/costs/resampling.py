@@ -12,7 +12,7 @@ from math import ceil
 from flopscope.costs.operands import is_floating, operand, product, result
 from flopscope.costs.registry import Formula, Work, formula, in_aten
 from flopscope.costs.table import TERM
-from flopscope.records import OpCall
+from flopscope.records import OpCall, Shape
 
 _POOLS = """
     max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
@@ -62,17 +62,18 @@ for _name in _POOLS.split():
 def _adaptive_pool(op: OpCall) -> Work:
     """One per value of each window: the input's elements, where windows do not overlap."""
     source, answer = operand(op, "self", "input"), result(op)
-    rank = int(op.op[-2])
-    in_windows = [
-        _adaptive_reach(before, after)
-        for before, after in zip(source.shape[-rank:], answer.shape[-rank:], strict=True)
-    ]
-    flops = product(answer.shape[:-rank]) * product(in_windows)
+    flops = windows(source.shape, answer.shape, rank=int(op.op[-2]))
     seen_by_fvcore = op.op in ("aten::adaptive_avg_pool2d", "aten::_adaptive_avg_pool2d")
     return Work(
         other_flops=flops if is_floating(answer.dtype) else 0,
         fvcore_flops=source.numel if seen_by_fvcore else 0,
     )
+
+
+def windows(source: Shape, answer: Shape, *, rank: int) -> int:
+    """Values in all windows of an adaptive pool over the last `rank` dimensions, overlaps each time."""
+    sizes = zip(source[-rank:], answer[-rank:], strict=True)
+    return product(answer[:-rank]) * product([_adaptive_reach(before, after) for before, after in sizes])
 
 
 def _adaptive_reach(before: int, after: int) -> int:

@@ -10,7 +10,8 @@ from flopscope.records import Block, Parameter, Trace
 OPS = "(ops)"
 
 # A layer's identity: its path and its type. A container's own ops, and the blocks written inline
-# in its forward, share its path and differ by type: "(ops)", "(se)", "(pconv)".
+# in its forward, share its path and differ by type: "(ops)", "(se)", "(pconv)". Of a training step what
+# belongs to no module has the root's path: "(loss)", "(optimizer)".
 Key = tuple[str, str]
 
 
@@ -29,11 +30,19 @@ class Ownership:
 
 
 def owners(trace: Trace, blocks: Sequence[Block] = ()) -> Ownership:
-    """Give every op, call and parameter of a run to exactly one layer."""
+    """Give every op, call and parameter of a run to exactly one layer.
+
+    A backward op goes where the forward op is whose gradient it computes.
+    """
     inline = {index: (block.path, block.type) for block in blocks if block.inline for index in block.ops}
     calls = _call_keys(trace, blocks)
     _give_to_inline(trace, inline, calls)
-    ops = tuple(inline.get(index, calls[op.call]) for index, op in enumerate(trace.ops))
+    ops = tuple(
+        ("", op.outside)
+        if op.outside
+        else inline.get(index if op.source is None else op.source, calls[op.call])
+        for index, op in enumerate(trace.ops)
+    )
     parameters, idle = _parameter_keys(trace, calls)
     return Ownership(ops, tuple(calls), parameters, idle)
 

@@ -127,26 +127,31 @@ class _Holdings:
         blocks = self._blocks.get(key, [])
         calls = self._calls.get(key, [])
         inline = bool(blocks) and blocks[0].inline
-        held = [kinds[index] for index in ops]
-        priced = [costs[index] for index in ops]
-        kind = blocks[0].kind if blocks else kind_of_layer(held, priced, functional=key[1] == OPS)
+        shown = self._shown(ops)
+        held = [kinds[index] for index in shown]
+        priced = [costs[index] for index in shown]
+        calculated = [self._trace.ops[index] for index in shown]
+        functional = key[1] == OPS or any(op.outside for op in calculated)
+        kind = blocks[0].kind if blocks else kind_of_layer(held, priced, functional=functional)
         if key in self._idle:
             kind = "other"
-        calculated = [self._trace.ops[index] for index in ops]
         formulas = [block.formula_bytes for block in blocks]
         return row(
             key,
             self._trace,
             costs,
             kind=kind,
-            calls=len(blocks) if inline else len(calls),
+            calls=len(blocks) if inline else len(calls) or int(any(op.outside for op in calculated)),
             ops=ops,
             shapes=_inline_shapes(self._trace, blocks[0]) if inline else first_shapes(self._trace, calls),
             parameters=self._parameters.get(key, ()),
-            detail=describe(kind, calculated, held, priced)
-            or (named_ops(calculated) if key[1] == OPS else ""),
+            detail=describe(kind, calculated, held, priced) or (named_ops(calculated) if functional else ""),
             formula_bytes=_all_of(formulas) if blocks else published_bytes(kind, calculated, held),
         )
+
+    def _shown(self, ops: tuple[int, ...]) -> tuple[int, ...]:
+        """What a layer is called after: its forward, or all that it does where it has none."""
+        return tuple(index for index in ops if self._trace.ops[index].phase != "backward") or ops
 
 
 def _inline_shapes(trace: Trace, block: Block) -> tuple[Shape | None, Shape | None]:

@@ -126,8 +126,9 @@ class _Naming:
         if layer:
             return (layer.kind, layer.detail, layer.formula_bytes)
         if ran and module.path not in self._parents:
-            kinds, costs = [self._kinds[at] for at in ops], [self._costs[at] for at in ops]
+            shown = [at for at in ops if self._ops[at].phase != "backward"] or ops
+            kinds, costs = [self._kinds[at] for at in shown], [self._costs[at] for at in shown]
             kind = kind_of_layer(kinds, costs)
-            return (kind, describe(kind, [self._ops[at] for at in ops], kinds, costs), None)
-        inside = {self._kind_at[at] for at in ops}
+            return (kind, describe(kind, [self._ops[at] for at in shown], kinds, costs), None)
+        inside = {self._kind_at[at] for at in ops if not self._ops[at].outside}
         return (inside.pop() if len(inside) == 1 else "other", "", None)

@@ -75,7 +75,8 @@ class Replay:
 
     `hot_s` is the 10th percentile of a call, `hot_faults` its page faults; `tiny_s` that of its tiny twin:
     the same operator, channels, groups, kernel and format at the smallest size, which costs what
-    every call of it costs. `backend` is the convolution backend that torch selects; `kernels` the steps of
+    every call of it costs; `tiny_cold_s` is the twin's after other work has taken the caches, as in a
+    network. `backend` is the convolution backend that torch selects; `kernels` the steps of
     one call, where a log of them was taken.
     """
 
@@ -85,6 +86,7 @@ class Replay:
     runs: int
     backend: str | None = None
     kernels: tuple[Kernel, ...] = ()
+    tiny_cold_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,10 @@ _MOST_OBJECTS = 200_000  # a model that hangs on a whole data set is not worth s
 
 
 @contextmanager
-def borrowed(model: nn.Module) -> Iterator[None]:
+def borrowed(model: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
     """Lend `model` for a run in eval mode; give back every attribute, flag and generator state.
+
+    With `evaluating` False the training flags are left to whoever borrows.
 
     Nothing is called on the model: `eval()` may be overridden (adapters that merge their
     weights there), so the training flags are set and restored one by one. Attributes, and the
@@ -68,7 +70,8 @@ def borrowed(model: nn.Module) -> Iterator[None]:
     generator = torch.get_rng_state()
     accelerators = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
-        saved.set_eval()
+        if evaluating:
+            saved.set_eval()
         yield
     finally:
         saved.restore()

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, repeat
 from typing import Any
 
 import torch
 
-from flopscope.records import Module, ModuleCall, OpCall, Parameter, Shape, Storage, TensorSpec, Trace
+from flopscope.records import ModuleCall, OpCall, Parameter, Shape, Storage, TensorSpec, Trace
 
-from .notes import Seen
+from .inventory import Inventory
+from .notes import FORWARD, GONE, Mark, Seen
 from .recorder import Recorder
 
 
 def build(
-    recorder: Recorder,
-    *,
-    modules: tuple[Module, ...],
-    parameters: tuple[Parameter, ...],
-    buffers: tuple[Parameter, ...],
-    route: str,
-    device: str,
-    warnings: tuple[str, ...] = (),
+    recorder: Recorder, listed: Inventory, *, route: str, device: str, warnings: tuple[str, ...] = ()
 ) -> Trace:
-    """Make the records of a run out of what the recorder noted."""
+    """Make the records of a run out of what the recorder noted and what the model has registered."""
+    modules = tuple(listed.modules)
+    blocks = recorder.blocks
+    places = list(accumulate((block.died != GONE for block in blocks), initial=0))
+    marks = recorder.marks or repeat(FORWARD, len(recorder.ops))
     return Trace(
         modules=modules,
         calls=tuple(
@@ -37,12 +36,14 @@ def build(
             )
             for call in recorder.calls
         ),
-        ops=tuple(_op(raw) for raw in recorder.ops),
+        ops=tuple(_op(raw, mark, places) for raw, mark in zip(recorder.ops, marks, strict=True)),
         storages=tuple(
-            Storage(block.nbytes, block.role, block.name, block.born, block.died) for block in recorder.blocks
+            Storage(block.nbytes, block.role, block.name, block.born, block.died, block.saved)
+            for block in blocks
+            if block.died != GONE
         ),
-        parameters=parameters,
-        buffers=buffers,
+        parameters=tuple(parameter(path, tensor) for path, tensor in listed.parameters.values()),
+        buffers=tuple(parameter(path, tensor) for path, tensor in listed.buffers.values()),
         route=route,
         device=device,
         torch_version=torch.__version__,
@@ -50,11 +51,11 @@ def build(
     )
 
 
-def _op(raw: Any) -> OpCall:
+def _op(raw: Any, mark: Mark, places: list[int]) -> OpCall:
     signature, call, tensors, results = raw
     plan = signature.plan
-    inputs = tuple(seen.spec or _spec(seen) for seen in tensors)
-    outputs = tuple(seen.spec or _spec(seen) for seen in results)
+    inputs = tuple(seen.spec or _spec(seen, places) for seen in tensors)
+    outputs = tuple(seen.spec or _spec(seen, places) for seen in results)
     return OpCall(
         plan.name,
         call,
@@ -65,6 +66,7 @@ def _op(raw: Any) -> OpCall:
         signature.written,
         not signature.written and _only_aliases(tensors, results),
         plan.tags,
+        *mark,
     )
 
 
@@ -75,11 +77,11 @@ def _only_aliases(tensors: tuple[Seen, ...], results: tuple[Seen, ...]) -> bool:
     return all(seen.storage in held for seen in results)
 
 
-def _spec(seen: Seen) -> TensorSpec:
+def _spec(seen: Seen, places: list[int]) -> TensorSpec:
     layout = seen.layout
     dtype = layout.dtype
     seen.spec = spec = TensorSpec(
-        layout.shape, dtype_text(dtype), dtype.itemsize, layout.strides, seen.offset, seen.storage
+        layout.shape, dtype_text(dtype), dtype.itemsize, layout.strides, seen.offset, places[seen.storage]
     )
     return spec
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .notes import Block, End, Layout, Seen
+from .notes import GONE, Block, End, Layout, Seen
 
 META = torch.device("meta")
 
@@ -19,6 +19,8 @@ class Ledger:
         state: id of every parameter and buffer -> (role, path).
         ops: the list of ops that the run fills; its length is the present moment.
         meta: the run has no data; tensors of the model get twins on the meta device.
+
+    `follows_aliases`: a tensor that is not known, on a storage that the run made, is no constant.
     """
 
     def __init__(self, state: dict[int, tuple[str, str]], ops: list[Any], *, meta: bool) -> None:
@@ -32,6 +34,7 @@ class Ledger:
         self._twins: dict[int, torch.Tensor] = {}
         self._held: list[Any] = []  # so that no identity is given to a second tensor
         self._closed = False
+        self.follows_aliases = False
 
     def expect(self, tensor: torch.Tensor) -> None:
         """Note an argument of the model, which the caller holds during the whole run."""
@@ -50,10 +53,43 @@ class Ledger:
     def see(self, tensor: torch.Tensor) -> Seen:
         """What is known of a tensor that an operator was given."""
         seen: Seen | None = getattr(tensor, "_flopscope", None) or self._known.get(id(tensor))
+        if seen is None and self.follows_aliases:
+            seen = self._alias(tensor)
         if seen is None:
             role, name = self._state.get(id(tensor), ("constant", None))
             seen = self._known[id(tensor)] = self._first_look(tensor, role, name)
             self._held.append(tensor)
+        return seen
+
+    def block_of(self, tensor: torch.Tensor) -> Block | None:
+        """The storage of a tensor, where it is one that the run knows."""
+        try:
+            index = self._storages.get(tensor.untyped_storage()._cdata)
+        except (NotImplementedError, RuntimeError):  # sparse and other opaque tensors have none
+            return None
+        return None if index is None else self.blocks[index]
+
+    def restart(self) -> None:
+        """Forget what is over: what is alive was there before all that is noted from now on."""
+        for block in self.blocks:
+            block.born = -1
+            if block.died is not None:
+                block.died = GONE
+            elif block.role == "activation":
+                block.role = "constant"
+            block.saved = False
+
+    def _alias(self, tensor: torch.Tensor) -> Seen | None:
+        """A tensor that autograd made without an operator, on a storage of the run's own.
+
+        It must not be held: what is saved for the backward pass would never be freed.
+        """
+        block = None if id(tensor) in self._state else self.block_of(tensor)
+        if block is None or block.role in ("constant", "input"):
+            return None
+        seen = self._first_look(tensor, block.role, None)
+        seen.real = self._meta and not tensor.is_meta
+        tensor._flopscope = seen  # type: ignore[attr-defined]
         return seen
 
     def look(self, tensor: torch.Tensor) -> Seen:

@@ -9,6 +9,13 @@ import torch
 
 from .operators import Plan
 
+GONE = -1  # in place of the op after which a storage died: it did so before what is recorded
+
+# Of an op in a training step: its phase, the layer outside the model that it belongs to ("" for none),
+# and the forward op whose gradient it computes.
+Mark = tuple[str, str, int | None]
+FORWARD: Mark = ("forward", "", None)
+
 
 class Layout:
     """Shape, strides and dtype of a tensor; one object per distinct combination."""
@@ -38,7 +45,7 @@ class Seen:
 class Block:
     """A storage of the run: its size, role and life. `ref` is a weak reference to it."""
 
-    __slots__ = ("born", "died", "name", "nbytes", "ref", "role")
+    __slots__ = ("born", "died", "name", "nbytes", "ref", "role", "saved")
 
     def __init__(self, nbytes: int, role: str, name: str | None, born: int) -> None:
         self.nbytes = nbytes
@@ -46,6 +53,7 @@ class Block:
         self.name = name
         self.born = born
         self.died: int | None = None
+        self.saved = False
         self.ref: Any = None
 
 

@@ -112,7 +112,7 @@ def plan(func: Any, keep: Callable[[str], bool]) -> Plan:
         reads=reads,
         stand_in=_stand_in(name),
         always_stands_in=name == _LEFT_ALIGNED,
-        silent=func.namespace == "prim",
+        silent=func.namespace in ("prim", "profiler"),
         lowered=func.namespace == "aten" and base in _LOWERED,
     )
 
@@ -138,9 +138,19 @@ def _stand_in(name: str) -> Callable[..., Any] | None:
         return lambda source, *rest, **named: torch.empty_like(source)
     if name == "aten::_native_multi_head_attention":
         return _native_multi_head_attention
+    if name == "aten::mkldnn_rnn_layer_backward":
+        return _rnn_layer_backward
     if name == _LEFT_ALIGNED:
         return lambda source, mask: False
     return None
+
+
+def _rnn_layer_backward(
+    source: Any, first: Any, second: Any, _bias: Any, _other: Any, hidden: Any, cells: Any, *rest: Any
+) -> tuple[Any, ...]:
+    """A gradient for each; torch's meta kernel gives the two biases one tensor, and so a copy to make."""
+    like = (source, first, second, first[:, 0], first[:, 0], hidden, cells)
+    return tuple(torch.empty(item.shape, dtype=item.dtype, device=item.device) for item in like)
 
 
 def _native_multi_head_attention(query: Any, key: Any, *rest: Any, **named: Any) -> tuple[Any, Any]:

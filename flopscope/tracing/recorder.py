@@ -22,7 +22,7 @@ from flopscope.records import Input
 
 from .ledger import META, Ledger
 from .nests import flat_tensors, mapped, shapes
-from .notes import Block, Call, Dispatch, Seen, Signature
+from .notes import Block, Call, Dispatch, Mark, Seen, Signature
 from .operators import Plan, fused_attention, in_cpu_format, plan
 
 # In-run constants up to this size (arange, linspace, masks of one sequence) stay real on the meta
@@ -59,6 +59,7 @@ class Recorder(TorchDispatchMode):
         self.calls: list[Call] = []
         self.ops: list[tuple[Signature, int, tuple[Seen, ...], tuple[Seen, ...]]] = []
         self.failures: list[tuple[BaseException, int]] = []
+        self.marks: list[Mark] = []  # by op; none where all that is recorded is a forward
         self._ledger = Ledger(state, self.ops, meta=meta)
         self._modules = modules
         self._keep = keep
@@ -154,6 +155,10 @@ class Recorder(TorchDispatchMode):
         call.key, call.tensors, call.signature = key, tensors, signature
         return self._run(call)
 
+    def _add(self, signature: Signature, tensors: list[Seen], outputs: tuple[Seen, ...]) -> None:
+        """Write an operator down, in the call of the module that is running."""
+        self.ops.append((signature, self._stack[-1] if self._stack else 0, tuple(tensors), outputs))
+
     def _lowered(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor as autocast would hand it on, the conversion recorded."""
         if tensor.dtype in (self._lower, torch.float64) or not tensor.is_floating_point():
@@ -164,11 +169,11 @@ class Recorder(TorchDispatchMode):
     def _repeat(self, signature: Signature, args: Any, tensors: list[Seen]) -> Any:
         """Answer a call whose like was seen before: new tensors of the noted layouts."""
         if signature.plan.in_place:
-            self.ops.append((signature, self._stack[-1] if self._stack else 0, tuple(tensors), (tensors[0],)))
+            self._add(signature, tensors, (tensors[0],))
             return args[0]
         results = tuple(self._ledger.new(layout) for layout in signature.layouts)
         outputs = tuple(tensor._flopscope for tensor in results)  # type: ignore[attr-defined]
-        self.ops.append((signature, self._stack[-1] if self._stack else 0, tuple(tensors), outputs))
+        self._add(signature, tensors, outputs)
         return results[0] if signature.single else results
 
     def _run(self, call: Dispatch) -> Any:
@@ -193,7 +198,7 @@ class Recorder(TorchDispatchMode):
         if signature is None:
             signature = self._new_signature(call)
             self._remember(signature, call, result, outputs, fresh=len(self._ledger.blocks) - known)
-        self.ops.append((signature, self._stack[-1] if self._stack else 0, tuple(call.tensors), outputs))
+        self._add(signature, call.tensors, outputs)
         if len(outputs) == 1 and outputs[0].original is not None and isinstance(result, torch.Tensor):
             return outputs[0].original
         return result
