@@ -2,6 +2,7 @@
 
     report = flopscope.profile(model, (1, 3, 224, 224))    # counts and measured latency
     report = flopscope.count(model, (1, 3, 224, 224))      # counts only, on no data
+    report.why("features.1.conv")                          # why a layer takes what it takes
 
 Nothing heavy is imported until it is needed: `import flopscope` does not import torch.
 """
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     )
     from flopscope.inputs import Inputs, Spec
     from flopscope.loading import load_model
-    from flopscope.profiling import count, profile
-    from flopscope.records import Layer
+    from flopscope.machines import machine
+    from flopscope.profiling import count, explain, profile
+    from flopscope.records import Layer, Machine
     from flopscope.reports import Report, load
 
 _HOMES = {
@@ -38,6 +40,7 @@ _HOMES = {
     "InputError": "errors",
     "Inputs": "inputs",
     "Layer": "records",
+    "Machine": "records",
     "MeasurementError": "errors",
     "ModelLoadError": "errors",
     "Report": "reports",
@@ -45,8 +48,10 @@ _HOMES = {
     "UntrustedModelError": "errors",
     "count": "profiling",
     "crosscheck": "crosschecks",
+    "explain": "profiling",
     "load": "reports",
     "load_model": "loading",
+    "machine": "machines",
     "profile": "profiling",
     "register_formula": "costs",
 }
@@ -58,6 +63,7 @@ __all__ = [
     "InputError",
     "Inputs",
     "Layer",
+    "Machine",
     "MeasurementError",
     "ModelLoadError",
     "Report",
@@ -66,8 +72,10 @@ __all__ = [
     "__version__",
     "count",
     "crosscheck",
+    "explain",
     "load",
     "load_model",
+    "machine",
     "profile",
     "register_formula",
 ]

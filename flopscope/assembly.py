@@ -1,45 +1,59 @@
-"""Trace, Timings -> Report: price every op, recognise blocks, divide the run into layers."""
+"""Trace, Timings, Replays, Machine -> Report: price every op, divide the run into layers, explain them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
 
-from flopscope import conventions, costs, layers, liveness, recognition
+from flopscope import conventions, costs, diagnosis, layers, liveness, quality, recognition, roofline
 from flopscope.errors import MeasurementError
+from flopscope.layers import LayerTimes
 from flopscope.records import (
     Coverage,
     Environment,
     Latency,
     Layer,
+    Machine,
+    OpCall,
     OpCost,
     OpRow,
+    Replay,
     Settings,
     Timings,
     Trace,
-    WholeRow,
 )
 from flopscope.reports import Report
 
 
-def assemble(
-    trace: Trace,
-    *,
-    model: str,
-    settings: Settings,
-    environment: Environment,
-    timings: Timings | None = None,
-    notes: Sequence[str] = (),
-    warnings: Sequence[str] = (),
-    loaded_by: str = "object",
-) -> Report:
-    """Make the report of a trace, and of the timings of the same model where there are any.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Draft:
+    """A run that is priced, divided and, where it was measured, timed; not yet explained."""
+
+    trace: Trace
+    prices: tuple[OpCost, ...]
+    layers: tuple[Layer, ...]
+    tree: tuple[Layer, ...]
+    total: Layer
+    uncosted: Mapping[str, int]
+    timings: Timings | None = None
+    times: LayerTimes | None = None
+
+    def by_time(self) -> tuple[OpCall, ...]:
+        """The op calls, those of the layers that take most first."""
+        ranked = sorted(self.layers, key=lambda layer: -(layer.latency_s or 0.0))
+        return tuple(self.trace.ops[index] for layer in ranked for index in layer.ops)
+
+
+def draft(trace: Trace, *, settings: Settings, timings: Timings | None = None) -> Draft:
+    """Price a trace, divide it into layers, and give them the timings of the same model.
 
     Raises:
         MeasurementError: the settings are strict, and an op has no price.
     """
-    prices = costs.price_all(trace.ops)
+    prices = tuple(costs.price_all(trace.ops))
     uncosted = Counter(
         op.op for op, price in zip(trace.ops, prices, strict=True) if price.priced_by == "uncosted"
     )
@@ -49,37 +63,114 @@ def assemble(
     rows = layers.partition(trace, prices, kinds=kinds, blocks=recognition.blocks(trace, kinds=kinds))
     tree = layers.tree(trace, prices, kinds=kinds, layers=rows)
     total = layers.total(trace, prices)
-    whole: tuple[WholeRow, ...] = ()
-    said = [*trace.warnings, *warnings]
-    if timings is not None:
-        times = layers.by_layer(rows, timings, trace=trace, costs=prices)
-        rows = layers.with_latency(rows, times)
-        tree = layers.tree_with_latency(tree, timings, trace=trace)
-        whole = layers.rows_of_the_whole(rows, timings)
-        latency_s = sum(row.latency_s for row in whole)
-        total = dataclasses.replace(total, latency_s=latency_s, samples=len(timings.bare.samples))
-        said += [*timings.warnings, *times.warnings]
-    return Report(
+    if timings is None:
+        return Draft(trace, prices, rows, tree, total, dict(uncosted))
+    times = layers.by_layer(rows, timings, trace=trace, costs=prices)
+    return Draft(
+        trace,
+        prices,
+        _with_quality(layers.with_latency(rows, times), times),
+        layers.tree_with_latency(tree, timings, trace=trace),
+        layers.with_latency_of_the_whole(total, timings),
+        dict(uncosted),
+        timings,
+        times,
+    )
+
+
+def assemble(
+    draft: Draft,
+    *,
+    model: str,
+    settings: Settings,
+    environment: Environment,
+    machine: Machine | None = None,
+    replays: Mapping[int, Replay] | None = None,
+    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    loaded_by: str = "object",
+) -> Report:
+    """Make the report of a draft: the parts of every latency by the machine's roofs, and the findings."""
+    trace, rows = draft.trace, draft.layers
+    report = Report(
         model=model,
         layers=rows,
-        tree=tree,
-        ops=tuple(_op_row(index, trace, price) for index, price in enumerate(prices)),
-        total=total,
-        conventions=conventions.totals(trace, prices),
-        uncosted=dict(uncosted),
-        coverage=_coverage(prices, rows),
+        tree=draft.tree,
+        ops=tuple(_op_row(index, trace, price) for index, price in enumerate(draft.prices)),
+        total=draft.total,
+        conventions=conventions.totals(trace, draft.prices),
+        uncosted=draft.uncosted,
+        coverage=_coverage(draft.prices, rows),
         peak=liveness.peak(trace),
         param_bytes=sum(parameter.nbytes for parameter in trace.parameters),
         buffer_bytes=sum(buffer.nbytes for buffer in trace.buffers),
         environment=environment,
         settings=settings,
-        warnings=tuple(dict.fromkeys(said)),
+        warnings=tuple(dict.fromkeys([*trace.warnings, *warnings])),
         notes=tuple(dict.fromkeys(notes)),
-        whole=None if timings is None else Latency(timings.bare.samples),
-        rows_of_the_whole=whole,
+        machine=machine,
         route=trace.route,
         loaded_by=loaded_by,
     )
+    return report if draft.timings is None else _explained(report, draft, replays or {})
+
+
+def _explained(report: Report, draft: Draft, replays: Mapping[int, Replay]) -> Report:
+    """Add what the measurement shows: how far it can be trusted, the parts of latencies, the findings."""
+    timings, times = draft.timings, draft.times
+    assert timings is not None
+    assert times is not None
+    judged = quality.assess(timings)
+    rows, evidence = roofline.explained(
+        report.layers,
+        trace=draft.trace,
+        prices=draft.prices,
+        machine=report.machine,
+        replays=replays,
+        faults=times.faults,
+        waits=times.waits,
+        idle_s=times.idle_s,
+        withheld=judged.word == "void",
+    )
+    measured = dataclasses.replace(
+        report,
+        layers=rows,
+        evidence=evidence,
+        quality=judged,
+        environment=_with_state(report.environment, timings),
+        whole=Latency(timings.bare.samples),
+        rows_of_the_whole=layers.rows_of_the_whole(rows, timings),
+        warnings=tuple(dict.fromkeys([*report.warnings, *timings.warnings, *times.warnings])),
+    )
+    return diagnosis.with_verdicts(measured)
+
+
+def _with_quality(rows: Sequence[Layer], times: LayerTimes) -> tuple[Layer, ...]:
+    """Say of every timed layer how far its latency can be trusted."""
+    return tuple(
+        dataclasses.replace(
+            layer,
+            quality=quality.layer_quality(
+                seconds=seconds, floor_s=layer.latency_floor_s, waits=waits, epochs=times.epochs
+            ),
+        )
+        if layer.latency_floor_s is not None
+        else layer
+        for layer, seconds, waits in zip(rows, times.seconds, times.waits, strict=True)
+    )
+
+
+def _with_state(environment: Environment, timings: Timings) -> Environment:
+    """Add the state in which the measurement found the allocator: what it asks of the kernel in a pass."""
+    seen = timings.witnesses
+    if seen is None or not seen.faults:
+        return environment
+    other: dict[str, Any] = {
+        **environment.other,
+        "page_faults_per_pass": f"{median(seen.faults):.0f}",
+        "stop_reason": timings.stop_reason,
+    }
+    return dataclasses.replace(environment, other=other)
 
 
 def _without_price(uncosted: Counter[str], ops: int) -> MeasurementError:

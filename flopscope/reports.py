@@ -37,6 +37,8 @@ from flopscope.units import count_text, parse_quantity, seconds_text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flopscope.diagnosis import Why
+
 PathLike = str | os.PathLike[str]
 
 
@@ -134,7 +136,8 @@ class Report:
         """Show the report as a table.
 
         Args:
-            format: "text", "markdown", "latex", "html", "tsv" or "csv"; "json" is all of it.
+            format: "text", "markdown", "latex", "html", "tsv" or "csv"; "bars": where the time
+                goes, drawn in characters; "json" is all of it.
             columns: Columns of `df` to show, or "bytes", "formula_bytes", "detail", "depth",
                 "uncosted_ops", "time_per_flops".
             depth: Show the module tree, inclusive, down to this level.
@@ -185,6 +188,18 @@ class Report:
         """
         judged = [judge(self, budget) for budget in budgets]
         return [numbers for kept, numbers in judged if not kept]
+
+    def why(self, path: str = "") -> Why:
+        """Explain a layer, a container ("features.1") or, by default, the whole: `print(report.why())`.
+
+        Nothing is measured here: what the report does not hold is named as not measured.
+
+        Raises:
+            InputError: There is no such layer.
+        """
+        from flopscope.diagnosis import why
+
+        return why(self, path)
 
     def _written(self, name: str, path: PathLike | None) -> str:
         text = self.table(name)

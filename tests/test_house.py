@@ -19,28 +19,34 @@ HALL = {"records", "units", "errors", "version"}
 
 # room -> the rooms that it may open besides the hall. Rooms that are not listed open none.
 DOORS: dict[str, set[str]] = {
-    "__init__": {"costs", "crosschecks", "inputs", "loading", "profiling", "reports"},
+    "__init__": {"costs", "crosschecks", "inputs", "loading", "machines", "profiling", "reports"},
     "__main__": {"commands"},
+    "records": {"render"},  # a machine's roofs are shown late, inside __str__
     "timing": {"clocks"},
-    "render": {"reports"},
-    "reports": {"render"},  # data meets its own display, late, inside the methods
-    "assembly": {"conventions", "costs", "layers", "liveness", "recognition", "reports"},
+    "machines": {"clocks", "environment"},
+    "render": {"diagnosis", "reports"},  # a finding's wording stands beside its kind of table
+    "reports": {"diagnosis", "render"},  # data meets its own display, late, inside the methods
+    "diagnosis": {"render", "reports"},  # Why.text, late; the type of what is judged
+    "assembly": {
+        "conventions", "costs", "diagnosis", "layers", "liveness", "quality", "recognition", "reports",
+        "roofline",
+    },
     "profiling": {
-        "assembly", "clocks", "costs", "environment", "inputs", "progress", "reports", "subjects", "timing",
-        "tracing",
+        "assembly", "clocks", "costs", "diagnosis", "environment", "experiments", "inputs", "machines",
+        "progress", "reports", "subjects", "timing", "tracing",
     },
     "loading": {"zoo"},
     "zoo": {"rewrites"},
     "crosschecks": {"costs", "inputs", "profiling", "reports", "subjects", "tracing"},
     "commands": {
-        "costs", "crosschecks", "environment", "inputs", "loading", "profiling", "progress", "render",
-        "reports", "zoo",
+        "checkups", "costs", "crosschecks", "diagnosis", "environment", "inputs", "loading", "machines",
+        "profiling", "progress", "quality", "render", "reports", "zoo",
     },
 }  # fmt: skip
 
 WET = {
-    "clocks", "crosschecks", "environment", "inputs", "loading", "profiling", "rewrites", "subjects",
-    "timing", "tracing", "zoo",
+    "checkups", "clocks", "crosschecks", "environment", "experiments", "inputs", "loading", "machines",
+    "profiling", "rewrites", "subjects", "timing", "tracing", "zoo",
 }  # fmt: skip
 LATE = {"commands"}  # may touch torch, but only inside functions
 OUTSIDE = {"torch", "pandas", "numpy", "torchvision", "timm", "fvcore", "transformers"}
@@ -92,16 +98,24 @@ def test_dry_rooms_do_not_touch_torch(path: Path) -> None:
         assert not heavy_at_top, f"{room} imports {sorted(heavy_at_top)} at its top"
 
 
+def lines_of(function: ast.FunctionDef) -> int:
+    """The lines of a function without its docstring, which may be as long as its callers need."""
+    said = function.body[0]
+    told = isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant) and said.end_lineno
+    return (
+        (function.end_lineno or 0)
+        - function.lineno
+        + 1
+        - ((said.end_lineno or 0) - said.lineno + 1 if told else 0)
+    )
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
 def test_norms_of_size(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= 400
-    long = [
-        f"{node.name}: {node.end_lineno - node.lineno + 1}"
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.FunctionDef) and node.end_lineno and node.end_lineno - node.lineno + 1 > 60
-    ]
-    assert not long
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    assert not [f"{node.name}: {lines_of(node)}" for node in functions if lines_of(node) > 50]
 
 
 def test_the_plan_names_only_rooms_that_exist() -> None:

@@ -59,11 +59,13 @@ latency_options = together(
            help="Count only: no data, no weights, milliseconds."),
     option("Run", "--threads", type=click.IntRange(min=1), metavar="N",
            help="Threads of one operator. Default: torch's own."),
+    option("Run", "--machine", metavar="SHEET",
+           help="Hold latencies against a data sheet (name or FILE.toml) instead of this machine's roofs."),
 )  # fmt: skip
 
 effort_options = together(
     option("Run", "--effort", type=click.Choice(EFFORTS), default="normal",
-           help="Sample for 1.5, 5 or 15 seconds.", show_default=True),
+           help="Sample for at most 1.5, 5 or 15 seconds; quick tries no operator alone.", show_default=True),
     option("Run", "--max-seconds", type=click.FloatRange(min=0, min_open=True), metavar="S",
            help="Seconds of sampling, instead of those of --effort."),
 )  # fmt: skip

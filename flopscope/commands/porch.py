@@ -12,15 +12,18 @@ from typing import Any
 import click
 
 from flopscope.commands.check import check
+from flopscope.commands.doctor import doctor
+from flopscope.commands.machine import machine
 from flopscope.commands.ops import ops
 from flopscope.commands.report import report
 from flopscope.commands.usage import Misuse, misuse
 from flopscope.commands.view import view
 from flopscope.commands.voices import Voice
+from flopscope.commands.why import why
 from flopscope.commands.zoo import zoo
 from flopscope.version import __version__
 
-_HELP = """What each layer of a PyTorch model costs, and what it takes on this machine.
+_HELP = """What each layer of a PyTorch model costs, what it takes on this machine, and why.
 
 \b
 MODEL is a file (torch.save of a whole module, .pt2, a saved report)
@@ -35,12 +38,13 @@ Examples:
   flopscope report torchvision:mobilenet_v3_large -i 1,3,224,224
   flopscope report net.py:build --no-latency --by kind
   flopscope report model.pt -o report.json -o layers.csv
+  flopscope why model.pt features.1.conv
   flopscope view report.json --sort latency_s --top 10
   flopscope check model.pt --budget 'macs<=600M' --budget 'params<=6M'
 \b
 Exit codes:
   0 done   1 a budget failed   2 usage   3 model not loadable or refused
-  4 the model failed to run   5 with --strict: ops without a price
+  4 the model failed to run   5 with --strict: ops without a price, or an unreliable measurement
   130 interrupted
 """
 
@@ -102,7 +106,7 @@ def porch() -> None:
     """Open the house."""
 
 
-for _command in (report, view, check, ops, zoo):
+for _command in (report, why, view, check, ops, machine, doctor, zoo):
     porch.add_command(_command)
 
 

@@ -41,6 +41,8 @@ class Request:
     threads: int | None = None
     effort: str = "normal"
     max_seconds: float | None = None
+    machine: str | None = None
+    explain: str | None = None
 
     @classmethod
     def of(cls, model: str, given: Mapping[str, Any]) -> Request:
@@ -131,7 +133,7 @@ class Request:
         from flopscope.reports import load
 
         unused = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
-        idle = [_flag(name) for name in unused if name not in ("model", "latency")]
+        idle = [_flag(name) for name in unused if name not in ("model", "latency", "explain")]
         if idle:
             voice.note(f"{self.model} is a saved report; {', '.join(idle)} had no effect")
         return load(str(opened.path))
@@ -160,7 +162,9 @@ def _of_model(
         max_seconds=request.max_seconds,
         seed=request.seed,
         strict=request.strict,
+        machine=request.machine,
         progress=told,
+        explain=request.explain,
     )
     return dataclasses.replace(
         report, model=_name(request, opened), loaded_by=opened.loaded_by, notes=(*notes, *report.notes)

@@ -17,8 +17,9 @@ _INTEGERS = {"quint8": "int8", "qint8": "int8", "uint8": "int8"}
 class OpBounds:
     """One op call against the roofs, in seconds; None where the machine has no such roof.
 
-    `overhead_s` is what a call of it costs whatever its size: its tiny twin's time, else that of its
-    family on this machine. `copied_bytes` are its bytes where it only moves them.
+    `overhead_s` is what a call of it costs whatever its size, where it stands: its tiny twin's time after
+    other work, else that of its family on this machine; `hot_overhead_s` the same, call after call.
+    `copied_bytes` are its bytes where it only moves them.
     """
 
     flops: int
@@ -29,6 +30,7 @@ class OpBounds:
     memory_s: float | None
     overhead_s: float | None
     replay: Replay | None = None
+    hot_overhead_s: float | None = None
 
     @property
     def least_s(self) -> float:
@@ -63,7 +65,8 @@ def bounds(
     peak = machine.peak(dtype_of(op)) if machine else None
     bandwidth = machine.bytes_per_s(working_set) if machine else None
     only_moves = priced.priced_by == "formula" and not cost.flops and cost.bytes_read > 0
-    overhead = replay.tiny_s if replay else None
+    hot = replay.tiny_s if replay else None
+    cold = replay.tiny_cold_s if replay and replay.tiny_cold_s is not None else hot
     return OpBounds(
         flops=flops,
         moved_bytes=moved,
@@ -71,8 +74,9 @@ def bounds(
         working_set_bytes=working_set,
         compute_s=_seconds(flops, peak, machine),
         memory_s=_seconds(moved, bandwidth, machine),
-        overhead_s=_call_s(op, priced, machine) if overhead is None else overhead,
+        overhead_s=_call_s(op, priced, machine) if cold is None else max(cold, hot or 0.0),
         replay=replay,
+        hot_overhead_s=_call_s(op, priced, machine) if hot is None else hot,
     )
 
 

@@ -110,7 +110,7 @@ def _terms(work: _Work, evidence: Evidence, fault_s: float, *, replayed: bool) -
 def _hot_loss_s(bounds: Iterable[OpBounds], fault_s: float) -> float:
     """Σ h - o - max(F/P, B/W) over the calls that were replayed; of the others nothing is known."""
     return sum(
-        _hot_s(bound.replay, fault_s) - (bound.overhead_s or 0.0) - bound.least_s
+        _hot_s(bound.replay, fault_s) - (bound.hot_overhead_s or 0.0) - bound.least_s
         for bound in bounds
         if bound.replay is not None
     )

@@ -2,11 +2,12 @@
 
 With t the layer's undisturbed time, r what is left of it, F its executed FLOPs, P the peak, B its bytes,
 W the bandwidth at its working set, h its hot replay without page faults, o what its calls cost at
-the smallest size, i the time in which none of its ops ran, n page faults of price p:
+the smallest size, c what they cost so after other work has taken the caches, i the time in which none
+of its ops ran, n page faults of price p:
 
     compute    = min(r, F/P)
     kernel     = min(r, max(0, h - o - max(F/P, B/W)))
-    overhead   = min(r, o + i)
+    overhead   = min(r, c + i)
     allocation = min(r, n p)
     memory     = r
 
@@ -28,7 +29,7 @@ _SLACK = 0.1  # of the floor: no measurement of a layer, its replay and its twin
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the causes would take, in seconds: F/P; max(F/P, B/W); o + i; n p.
+    """What the causes would take, in seconds: F/P; max(F/P, B/W); c + i; n p.
 
     `hot_loss_s` is h - o - max(F/P, B/W), of any sign; None where nothing was replayed.
     """

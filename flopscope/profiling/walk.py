@@ -1,0 +1,289 @@
+"""A model, inputs and settings -> Report: trace, measure where that was asked for, explain.
+
+subjects, inputs -> tracing -> timing -> assembly (draft) -> machines, experiments -> assembly (report)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from flopscope import assembly, clocks, costs, diagnosis, experiments, inputs, machines, timing, tracing
+from flopscope.environment import environment
+from flopscope.errors import InputError, MeasurementError
+from flopscope.inputs import Inputs, Made
+from flopscope.progress import Progress
+from flopscope.records import Machine, Replay, Settings, Timings, Trace
+from flopscope.reports import Report
+from flopscope.subjects import Subject
+
+REPLAY_SECONDS = {"quick": 0.0, "normal": 4.0, "thorough": 12.0}
+PROCESSES = {"thorough": 2}
+COUNTERFACTUAL_SECONDS = 15.0
+EXPLAINED_LAYERS = 3
+
+_REFUSED: dict[tuple[str, int], str] = {}
+"""Why the roofs of a device and number of threads were not to be had in this process: asked once."""
+
+
+class Walk:
+    """One run of the conductor: what was asked for, and what was found out on the way."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        given: Any,
+        settings: Settings,
+        progress: Progress,
+        *,
+        machine: Machine | str | bool | None = None,
+        explain: str | None = None,
+    ) -> None:
+        self.subject = subject
+        self.settings = settings
+        self.progress = progress
+        self.given = None if given is None else inputs.describe(given)
+        self.machine = machine
+        self.explain = explain
+        self.call = Inputs()
+        self.notes = list(subject.notes)
+        self.said_of_replays: list[str] = []
+        self.warnings: list[str] = []
+
+    def report(self) -> Report:
+        """Trace, measure where that was asked for, and put it together."""
+        compiled = self.subject.is_compiled()
+        with (
+            torch.compiler.set_stance("force_eager") if compiled else nullcontext(),
+            _disable_current_modes(),
+            _threads(self.settings.threads),
+        ):
+            trace = self._traced()
+            measurable = self.settings.latency and self._is_measurable()
+            roofs = self._roofs() if measurable else None
+            timings = self._timed() if measurable else None
+            draft = assembly.draft(trace, settings=self.settings, timings=timings)
+            replays = self._replays(draft) if roofs is not None else {}
+            report = assembly.assemble(
+                draft,
+                model=self.subject.name,
+                settings=dataclasses.replace(self.settings, inputs=inputs.text(self.call)),
+                environment=environment(),
+                machine=roofs,
+                replays=replays,
+                notes=self.notes,
+                warnings=self.warnings,
+            )
+            return self._done_otherwise(report, trace) if measurable else report
+
+    # ----------------------------------------------------------------- counting
+
+    def _traced(self) -> Trace:
+        """Trace the model, on no data if that can be, and settle what its inputs are."""
+        self.progress("counting", 0.0)
+        candidates = [self.given] if self.given is not None else inputs.infer(self.subject.model)
+        if not candidates:
+            raise InputError(
+                f"the input of {self.subject.name} is not known, and its layers do not tell",
+                hint="give its shape, e.g. (1, 3, 224, 224); on the command line -i 1,3,224,224",
+            )
+        failures: list[tracing.TraceError] = []
+        for call in candidates:
+            try:
+                return self._settled(call, *self._trace(call, meta=True))
+            except tracing.TraceError as failure:
+                failures.append(failure)
+            reason = failures[-1].__cause__
+            if self.subject.has_data and reason is not None and inputs.needs_values(reason):
+                # Nothing is wrong with this input; it only cannot do without values.
+                return self._traced_for_real([call], failures[-1])
+        if not self.subject.has_data:
+            raise self._explained(candidates[0], failures[0]) from failures[0].__cause__
+        return self._traced_for_real(candidates, failures[0])
+
+    def _traced_for_real(self, candidates: list[Inputs], without: tracing.TraceError) -> Trace:
+        """The cheap route failed: run a private copy, or say why the model rejects the call."""
+        failures: list[tracing.TraceError] = []
+        for call in candidates:
+            try:
+                trace = self._settled(call, *self._trace(call, meta=False))
+            except tracing.TraceError as failure:
+                failures.append(failure)
+                continue
+            reason = without.__cause__
+            self.warnings.append(
+                f"counted on a real run, for without data the forward stopped at {without.path or 'the top'} "
+                f"({type(reason).__name__}: {_first_line(reason)}); they hold for the values of this input"
+            )
+            return trace
+        raise self._explained(candidates[0], failures[0]) from failures[0].__cause__
+
+    def _trace(self, call: Inputs, *, meta: bool) -> tuple[Trace, Made]:
+        model = self.subject.traced() if meta else self.subject.private()
+        if self.subject.lazy:
+            settle = self._made(call, self.subject.device)
+            tracing.run_once(model, settle.args, settle.kwargs)
+            self.subject.lazy = False
+        made = self._made(call, "meta" if meta else self.subject.device)
+        trace = tracing.trace(
+            model,
+            made.args,
+            made.kwargs,
+            keep=costs.has_formula,
+            meta=meta,
+            device=self.subject.device,
+        )
+        return trace, made
+
+    def _settled(self, call: Inputs, trace: Trace, made: Made) -> Trace:
+        self.call = call
+        self.notes += made.notes
+        if self.given is None:
+            self.notes.append(f"no input was given; {inputs.text(call)} was inferred from the model")
+        return trace
+
+    def _explained(self, call: Inputs, failure: tracing.TraceError) -> Exception:
+        def works(other: Inputs) -> bool:
+            try:
+                self._trace(other, meta=True)
+            except (tracing.TraceError, InputError):
+                return False
+            return True
+
+        cause = failure.__cause__ or failure
+        return inputs.explain(self.subject.model, cause, inputs=call, path=failure.path, works=works)
+
+    # ----------------------------------------------------------------- measuring
+
+    def _is_measurable(self) -> bool:
+        if not self.subject.has_data:
+            self.warnings.append(
+                "the model is on the meta device: it has no weights to run, so nothing was timed"
+            )
+            return False
+        if clocks.clock_for(self.subject.device) is None:
+            self.warnings.append(f"flopscope has no clock for {self.subject.device}: nothing was timed")
+            return False
+        return True
+
+    def _roofs(self) -> Machine | None:
+        """The machine that was given, or this one's roofs: known, or measured now in a process apart."""
+        if isinstance(self.machine, Machine):
+            return self.machine
+        if isinstance(self.machine, str):
+            return machines.from_sheet(self.machine)
+        if self.machine is False:
+            return None
+        kind, threads = torch.device(self.subject.device).type, torch.get_num_threads()
+        known = machines.known(kind, threads)
+        if known is None and (kind, threads) not in _REFUSED:
+            try:
+                known = machines.machine(kind, threads, progress=self.progress, strict=True)
+            except MeasurementError as reason:
+                _REFUSED[kind, threads] = str(reason)
+        if known is None:
+            self.warnings.append(
+                f"latencies are not taken apart, for this machine's roofs are not known: "
+                f"{_REFUSED[kind, threads]}; flopscope machine measures them once it is at rest"
+            )
+        return known
+
+    def _timed(self) -> Timings:
+        clock = clocks.clock_for(self.subject.device)
+        assert clock is not None
+        made = self._made(self.call, self.subject.device)
+        private = self.subject.private()
+        seconds = self.settings.max_seconds or timing.SECONDS[self.settings.effort]
+        others = PROCESSES.get(self.settings.effort, 0)
+        try:
+            with tracing.borrowed(private):
+                timings = timing.measure(
+                    private,
+                    made.args,
+                    made.kwargs,
+                    clock=clock,
+                    sampling=timing.Sampling(seconds / (1 + others)),
+                    device=self.subject.device,
+                    progress=self.progress,
+                )
+        except Exception as failure:  # whatever the model may raise
+            raise inputs.explain(self.subject.model, failure, inputs=self.call) from failure
+        if not others:
+            return timings
+        found, reason = timing.repeats(
+            private,
+            made.args,
+            made.kwargs,
+            count=others,
+            seconds=seconds / (1 + others),
+            device=self.subject.device,
+            progress=self.progress,
+        )
+        if reason is not None:
+            self.notes.append(f"intervals are those of one process: {reason}")
+        return dataclasses.replace(timings, repeats=found)
+
+    def _replays(self, draft: assembly.Draft) -> Mapping[int, Replay]:
+        """Every operator alone and hot, those of the layers that take most first."""
+        seconds = REPLAY_SECONDS[self.settings.effort]
+        if not seconds:
+            return {}
+        return experiments.replays(
+            draft.by_time(),
+            seconds=seconds,
+            device=self.subject.device,
+            log=True,
+            progress=self.progress,
+            notes=self.said_of_replays,
+        )
+
+    def _done_otherwise(self, report: Report, trace: Trace) -> Report:
+        """Do the layers that were asked for otherwise, and measure that beside them.
+
+        After all timing: an alternative may be larger than the layer, and change how the allocator goes on.
+        """
+        asked = self.explain is not None or self.settings.effort == "thorough"
+        if not asked or torch.device(self.subject.device).type != "cpu":
+            return report
+        wanted = diagnosis.worth_explaining(report, self.explain or "", count=EXPLAINED_LAYERS)
+        evidence = list(report.evidence)
+        for number, index in enumerate(wanted):
+            self.progress("doing layers otherwise", number / len(wanted))
+            found = experiments.counterfactuals(
+                [trace.ops[op] for op in report.layers[index].ops],
+                seconds=COUNTERFACTUAL_SECONDS / len(wanted),
+            )
+            evidence[index] = dataclasses.replace(evidence[index], counterfactuals=found)
+        return diagnosis.with_verdicts(dataclasses.replace(report, evidence=tuple(evidence)))
+
+    def _made(self, call: Inputs, device: str) -> Made:
+        settings = self.settings
+        made = inputs.make(
+            call, model=self.subject.model, device=device, dtype=settings.dtype, seed=settings.seed
+        )
+        arguments, named = self.subject.arguments(made.args), self.subject.arguments(made.kwargs)
+        return dataclasses.replace(made, args=arguments, kwargs=named)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Use `count` threads for one operator; give the process its own number back."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        if count is not None:
+            torch.set_num_threads(before)
+
+
+def _first_line(failure: BaseException | None) -> str:
+    lines = str(failure).strip().splitlines() or ["no message"]
+    return textwrap.shorten(lines[0], 120, placeholder=" …")

@@ -1,0 +1,105 @@
+"""`flopscope why`: a saved report without torch, a model, and what is answered to misuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import made_reports
+import pytest
+from command_lines import NET, CommandLine
+from diagnosed import PAIRS
+
+import flopscope
+from flopscope.commands.porch import porch
+from flopscope.commands.why import why
+
+HOME = Path(flopscope.__file__).parent.parent
+
+
+@pytest.fixture
+def flop(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    before = dict(porch.commands)
+    porch.add_command(why)
+    yield CommandLine(capsys)
+    porch.commands = before
+
+
+@pytest.fixture
+def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    PAIRS["layout-reorder"][0].report().save("r.json")
+    return "r.json"
+
+
+def test_a_saved_report_is_explained(flop: CommandLine, saved: str) -> None:
+    said = flop("why", saved, "one")
+    assert said.code == 0
+    assert said.out.startswith("net.one   Conv2d")
+    assert "1. layout-reorder" in said.out
+    assert "Not measured: page faults" in said.out
+    assert said.err == "warning: one\nnote:  note: two\n"
+
+
+def test_without_a_layer_the_whole_is_explained(flop: CommandLine, saved: str) -> None:
+    said = flop("why", saved, "-q")
+    assert said.out.startswith("net.py:Net   2 layers")
+    assert "Kinds" in said.out
+    assert said.err == "warning: one\n"
+
+
+def test_json_is_pure(flop: CommandLine, saved: str) -> None:
+    top = json.loads(flop("why", saved, "net.one", "--json").out)
+    assert [item["code"] for item in top["reasons"]] == ["layout-reorder"]
+
+
+def test_a_saved_report_needs_no_torch(saved: str) -> None:
+    script = (
+        "import sys; from flopscope.commands.why import why;"
+        f"why.main([{str(Path(saved).resolve())!r}, 'net.one'], standalone_mode=False);"
+        "sys.exit(', '.join(sorted({'torch', 'pandas'} & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=HOME
+    )
+    assert done.returncode == 0, done.stderr
+    assert "layout-reorder" in done.stdout
+
+
+def test_a_model_is_measured_and_explained(
+    flop: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(NET, encoding="utf-8")
+    said = flop(
+        "why", "net.py:build", "2", "-i", "1,3,8,8", "--effort", "quick", "--max-seconds", "0.2", "-q"
+    )
+    assert said.code == 0, said.err
+    assert said.out.startswith("2   Conv2d")
+    assert "Confidence: " in said.out
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "hint"),
+    [
+        (["r.json", "zzz"], "error: no layer is called 'zzz'", "lists all layers"),
+        (["r.json", "net.on"], "error: no layer is called 'net.on'", "did you mean net.one"),
+        (["r.json", "one", "two"], "error: unexpected argument 'two'", "is quoted"),
+        (["r.json", "1,3,8,8"], "error: unexpected argument '1,3,8,8'.", "-i 1,3,8,8"),
+        (["r.json", "--no-latency"], "error: why explains measured times", "shows the counts alone"),
+        ([], "error: MODEL|REPORT is missing.", "flopscope why model.pt"),
+        (["counts.json"], "error: the report of net.py:Net holds no latencies", "--no-latency"),
+    ],
+)  # fmt: skip
+def test_misuse_is_answered_with_the_way_out(
+    flop: CommandLine, saved: str, args: list[str], error: str, hint: str
+) -> None:
+    made_reports.report(made_reports.conv()).save("counts.json")
+    said = flop("why", *args)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(error), said.err
+    assert hint in said.err
