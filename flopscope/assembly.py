@@ -12,6 +12,7 @@ from flopscope import conventions, costs, diagnosis, layers, liveness, quality, 
 from flopscope.errors import MeasurementError
 from flopscope.layers import LayerTimes
 from flopscope.records import (
+    Cost,
     Coverage,
     Environment,
     Latency,
@@ -20,12 +21,15 @@ from flopscope.records import (
     OpCall,
     OpCost,
     OpRow,
+    Phase,
     Replay,
     Settings,
     Timings,
     Trace,
 )
 from flopscope.reports import Report
+
+_LAUNCH_BOUND = 0.9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ def assemble(
         warnings=tuple(dict.fromkeys([*trace.warnings, *warnings])),
         notes=tuple(dict.fromkeys(notes)),
         machine=machine,
+        phases=_phases(draft),
+        held_bytes=_held(trace),
         route=trace.route,
         loaded_by=loaded_by,
     )
@@ -141,8 +147,51 @@ def _explained(report: Report, draft: Draft, replays: Mapping[int, Replay]) -> R
         whole=Latency(timings.bare.samples),
         rows_of_the_whole=layers.rows_of_the_whole(rows, timings),
         warnings=tuple(dict.fromkeys([*report.warnings, *timings.warnings, *times.warnings])),
+        notes=(*report.notes, *_launches(timings)),
     )
     return diagnosis.with_verdicts(measured)
+
+
+def _launches(timings: Timings) -> tuple[str, ...]:
+    """What share of a pass the host needs to issue it, where the device works off a queue."""
+    if not timings.issued_s:
+        return ()
+    share = median(timings.issued_s) / median(timings.bare.samples)
+    bound = "launches bound it; a larger batch costs little more" if share > _LAUNCH_BOUND else "it keeps up"
+    return (
+        f"the host issues a pass in {100 * share:.0f} % of the time that the device takes: {bound}. "
+        "Layers were timed with their launches queued ahead, and do not hold the wait for them",
+    )
+
+
+def _phases(draft: Draft) -> tuple[Phase, ...]:
+    """What each phase of a training step costs and takes; nothing of a forward pass alone."""
+    names = tuple(dict.fromkeys(op.phase for op in draft.trace.ops))
+    if names == ("forward",) or not names:
+        return ()
+    taken = draft.timings.phases if draft.timings is not None else {}
+    sums = dict.fromkeys(names, Cost())
+    for op, price in zip(draft.trace.ops, draft.prices, strict=True):
+        sums[op.phase] += price.cost
+    return tuple(
+        Phase(
+            name,
+            cost.macs,
+            cost.flops,
+            cost.bytes_read,
+            cost.bytes_written,
+            median(taken[name].samples) if name in taken else None,
+        )
+        for name, cost in sums.items()
+    )
+
+
+def _held(trace: Trace) -> dict[str, int]:
+    """Bytes that a training step holds besides its parameters: for its backward, and from step to step."""
+    if all(op.phase == "forward" for op in trace.ops):
+        return {}
+    held = liveness.held(trace)
+    return {"saved": liveness.saved(trace), "gradient": held["gradient"], "optimizer": held["optimizer"]}
 
 
 def _with_quality(rows: Sequence[Layer], times: LayerTimes) -> tuple[Layer, ...]:

@@ -5,6 +5,8 @@ Every error has a `hint` (the way out) and the `exit_code` that the command line
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FlopscopeError(Exception):
     """Base of all errors that flopscope raises on purpose."""
@@ -39,9 +41,16 @@ class ForwardError(FlopscopeError):
 
 
 class MeasurementError(FlopscopeError):
-    """The measurement cannot be trusted, or ops have no price, and `strict` was asked for."""
+    """The measurement cannot be trusted, or ops have no price, and `strict` was asked for.
+
+    `report` is what was measured all the same, where that was done.
+    """
 
     exit_code = 5
+
+    def __init__(self, message: str, *, hint: str = "", report: Any = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
 
 
 class BudgetError(FlopscopeError):

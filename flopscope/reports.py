@@ -13,7 +13,7 @@ import re
 import secrets
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from flopscope.records import (
     Machine,
     MemoryPeak,
     OpRow,
+    Phase,
     Quality,
     Settings,
     Violation,
@@ -56,6 +57,8 @@ class Report:
         uncosted: Ops without a formula or rule, and how often each was called.
         coverage: The share of ops, bytes and time that was priced.
         peak: The most activation memory alive at once, and when.
+        phases: Of a training step, what each phase costs and takes; else empty.
+        held_bytes: Of a training step, bytes by role: "saved" for the backward, "gradient", "optimizer".
         param_bytes: Bytes of all parameters, shared ones once.
         buffer_bytes: Bytes of all buffers.
         environment: Where the report was made.
@@ -91,6 +94,8 @@ class Report:
     machine: Machine | None = None
     quality: Quality | None = None
     evidence: tuple[Evidence, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    held_bytes: Mapping[str, int] = field(default_factory=dict)
     route: str
     loaded_by: str = "object"
 
@@ -98,6 +103,11 @@ class Report:
     def peak_activation_bytes(self) -> int:
         """Bytes of activations alive at the worst moment; parameters and buffers not included."""
         return self.peak.nbytes
+
+    @property
+    def saved_activation_bytes(self) -> int | None:
+        """Of a training step, the bytes that autograd keeps from the forward for the backward."""
+        return self.held_bytes.get("saved")
 
     @property
     def df(self) -> pd.DataFrame:

@@ -50,7 +50,7 @@ class Subject:
         if self._traced is None:
             if self.lazy:
                 self._traced = self.private()
-            elif self._settings.dtype is None and not self._settings.channels_last:
+            elif not (self._settings.dtype or self._settings.channels_last or self._settings.train):
                 self._traced = self.model
             else:
                 self._traced = self._converted(copy_without_data(self.model))
@@ -74,14 +74,16 @@ class Subject:
         return self._private
 
     def arguments(self, values: Any) -> Any:
-        """The arguments of a call in the memory format that was asked for."""
-        if not self._settings.channels_last:
+        """The arguments of a call in the memory format that was asked for, and fit to be trained on."""
+        if not (self._settings.channels_last or self._settings.train):
             return values
         if isinstance(values, dict):
             return {name: self.arguments(value) for name, value in values.items()}
         if isinstance(values, tuple | list):
             return type(values)(self.arguments(value) for value in values)
-        if isinstance(values, torch.Tensor) and values.dim() == 4:
+        if isinstance(values, torch.Tensor) and values.is_inference():
+            values = values.clone()
+        if self._settings.channels_last and isinstance(values, torch.Tensor) and values.dim() == 4:
             return values.to(memory_format=torch.channels_last)
         return values
 

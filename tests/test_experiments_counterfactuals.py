@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
 import sys
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import opcalls
 import pytest
 import torch
 
-from flopscope.experiments import COUNTERFACTUALS, _partial, convolution_of, counterfactuals, elsewhere
-from flopscope.experiments.alternatives import Alternative, other_ways, subject_of
+import flopscope
+from flopscope.experiments import COUNTERFACTUALS, comparing, convolution_of, counterfactuals, elsewhere
+from flopscope.experiments.alternatives import Alternative, name_of, other_ways, subject_of
 from flopscope.experiments.bench import quiet
-from flopscope.experiments.pairs import beside, compared
+from flopscope.experiments.outpost import partially
+from flopscope.experiments.pairs import DisturbedError, beside, compared
 from flopscope.experiments.rebuilding import rebuild
 from flopscope.experiments.values import Values
 from flopscope.records import OpCall, Shape
 
 tensor = opcalls.tensor
+HOME = Path(flopscope.__file__).parent.parent
 
 
 def convolution(
@@ -159,58 +167,164 @@ def test_what_takes_too_long_is_not_measured() -> None:
     assert beside(lambda runs: [1.0] * runs, lambda runs: [1e-6] * runs, seconds=3.0) is None
 
 
-def test_alternatives_are_measured_beside_the_layer() -> None:
-    call = convolution(16, 16, groups=16, size=14)
+def test_only_turns_that_were_left_alone_count() -> None:
+    seen = iter(
+        [True, True, False, True] * 20
+    )  # of each turn this side, then the other; every second is spoilt
+    pair = beside(
+        lambda runs: [1e-3] * runs, lambda runs: [2e-3] * runs, seconds=0.05, undisturbed=lambda: next(seen)
+    )
+    assert pair is not None
+    assert (pair.this_s, pair.other_s) == (1e-3, 2e-3)
+    with pytest.raises(DisturbedError, match="0 of 6 turns"):
+        beside(
+            lambda runs: [1e-3] * runs, lambda runs: [1e-3] * runs, seconds=0.013, undisturbed=lambda: False
+        )
+
+
+def compare(call: OpCall, *codes: str, seconds: float = 8.0) -> tuple[Any, list[str]]:
+    notes: list[str] = []
+    (found,) = counterfactuals([[call]], seconds=seconds, codes=codes, notes=notes)
+    return found, notes
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other processes do meanwhile does not matter here."""
+    monkeypatch.setattr(comparing, "_WAITING", float("inf"))
+
+
+def test_layers_are_measured_beside_what_they_could_be(patient: None) -> None:
+    calls = [[convolution(16, 16, groups=16, size=14)], [convolution(16, 16, size=14)]]
     told: list[str] = []
-    codes = ("channels-last", "dense-conv", "pconv")
+    codes = ("channels-last", "dense-conv", "pconv", "pooled-allocator")
     before = torch.get_rng_state().tolist(), torch.get_num_threads(), dict(os.environ)
-    measured = counterfactuals([call], seconds=2, codes=codes, progress=lambda stage, _: told.append(stage))
+    first, second = counterfactuals(
+        calls, seconds=10, codes=codes, freed=[1 << 20], progress=lambda stage, _: told.append(stage)
+    )
     assert (torch.get_rng_state().tolist(), torch.get_num_threads(), dict(os.environ)) == before
-    assert tuple(item.code for item in measured) == codes
-    assert told[0] == "channels-last"
-    for item in measured:
+    pooled = [place.code for place in elsewhere.places() if place.code == "pooled-allocator"]
+    assert [item.code for item in first] == ["channels-last", "dense-conv", "pconv", *pooled]
+    assert [item.code for item in second] == ["channels-last", "pconv", *pooled]  # it is dense already
+    assert set(told) == {"doing layers otherwise"}
+    for item in (*first, *second):
         assert item.low is not None
         assert item.high is not None
         assert item.low <= item.latency_s / item.this_s <= item.high
         assert item.macs is not None
         assert item.flops == 2 * item.macs
+        assert "run alone in a process of its own" in item.note
+        assert item.subject == ""
+    assert {item.this_macs for item in first} == {2 * 16 * 14 * 14 * 9}
+    assert {item.this_flops for item in second} == {2 * 2 * 16 * 14 * 14 * 16 * 9}
     assert counterfactuals([], seconds=1) == ()
+    assert counterfactuals([[]], seconds=1) == ((),)
 
 
-def test_a_real_child_with_a_pooled_allocator() -> None:
-    call = convolution(16, 16, groups=16, size=112)
-    kinds = [other.code for other in elsewhere._others()]
-    measured = counterfactuals([call], seconds=4, codes=("pooled-allocator",))
-    assert [item.code for item in measured] == [code for code in kinds if code == "pooled-allocator"]
-    for item in measured:
-        assert item.same_function
-        assert item.macs == 2 * 16 * 112 * 112 * 9
-        assert item.note.startswith("both sides in fresh processes")
+_IN_A_PROCESS = """
+import ctypes, sys, torch
+sys.path.insert(0, {tests!r})
+from test_experiments_counterfactuals import convolution
+from flopscope.experiments import counterfactuals
+
+class Memory(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks a b c d e f".split()]
+
+tell = ctypes.CDLL(None).mallinfo2
+tell.restype = Memory
+call = convolution(64, 64, groups=64, size=112)
+(found,) = counterfactuals([[call]], seconds=8, codes=("dense-conv",))
+before = tell().hblks
+block = torch.empty(1 << 22, dtype=torch.uint8)
+print(len(found), tell().hblks - before)
+"""
 
 
-def test_children_that_fail_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's allocator")
+def test_the_allocator_of_this_process_learns_nothing() -> None:
+    """The operator's result has 2·64·112·112·4 B = 6.4 MB; nothing as large as 4 MiB was freed here before.
+
+    Had such a result been freed in this process, glibc would take 4 MiB from the heap from then on; as it
+    is, they still get a mapping of their own.
+    """
+    script = _IN_A_PROCESS.format(tests=str(Path(__file__).parent))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=HOME
+    )
+    assert done.stdout.split()[1] == "1"
+
+
+def test_children_that_fail_are_absent_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elsewhere, "command", lambda module: [sys.executable, "-c", "raise SystemExit(1)"])
-    assert counterfactuals([convolution(8, 8)], seconds=3, codes=("pooled-allocator", "one-thread")) == ()
+    found, notes = compare(convolution(8, 8), "channels-last", "pooled-allocator")
+    assert (found, notes) == ((), ["a process to compare in ended before its time"])
     monkeypatch.setattr(elsewhere, "command", lambda module: ["/no/such/program"])
-    assert counterfactuals([convolution(8, 8)], seconds=3, codes=("pooled-allocator",)) == ()
+    found, (note,) = compare(convolution(8, 8), "channels-last")
+    assert found == ()
+    assert note.startswith("a process to compare in could not be started (")
+
+
+def test_without_the_time_to_start_one_no_child_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "command", lambda module: pytest.fail("started"))
+    found, notes = compare(convolution(8, 8), "channels-last", seconds=1.0)
+    assert (found, notes) == ((), ["nothing was done otherwise: 1.0 s are too few to start a process"])
 
 
 def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         elsewhere, "command", lambda module: [sys.executable, "-c", "import time; time.sleep(60)"]
     )
-    monkeypatch.setattr(elsewhere, "_PATIENCE_S", -2.5)  # 3 s asked for: ended after half a second
-    assert counterfactuals([convolution(8, 8)], seconds=3, codes=("pooled-allocator",)) == ()
+    monkeypatch.setattr(comparing, "_PATIENCE_S", -2.5)  # 3 s asked for: ended after half a second
+    found, notes = compare(convolution(8, 8), "channels-last", seconds=3.0)
+    assert (found, notes) == ((), ["a process to compare in ended before its time"])
+
+
+def test_what_torch_refuses_is_noted_and_the_rest_goes_on(patient: None) -> None:
+    strange = opcalls.call("aten::no_such_thing", tensor(4), self=tensor(4))
+    notes: list[str] = []
+    first, second = counterfactuals(
+        [[strange], [convolution(8, 8, size=8)]],
+        seconds=6,
+        codes=("channels-last", "one-thread"),
+        notes=notes,
+    )
+    assert first == ()
+    assert "channels-last" in [item.code for item in second]
+    if torch.get_num_threads() > 1:
+        assert (
+            "one-thread was not measured: torch has no operator of that name that takes its arguments"
+            in notes
+        )
 
 
 def test_one_thread_is_asked_about_only_where_there_are_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert "one-thread" not in {other.code for other in elsewhere._others()}
+    assert "one-thread" not in {place.code for place in elsewhere.places()}
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    other = next(other for other in elsewhere._others() if other.code == "one-thread")
-    assert (other.threads, other.title) == (1, "1 thread instead of 4")
+    one = next(place for place in elsewhere.places() if place.code == "one-thread")
+    assert (one.threads, one.title) == (1, "1 thread instead of 4")
     monkeypatch.setattr(elsewhere.platform, "libc_ver", lambda: ("musl", "1.2"))
-    assert "pooled-allocator" not in {other.code for other in elsewhere._others()}
+    assert "pooled-allocator" not in {place.code for place in elsewhere.places()}
+
+
+def test_the_dense_convolution_comes_last_of_all_layers() -> None:
+    """What allocates most is measured when nothing else is left to be disturbed by it."""
+    groups = [[convolution(16, 16, groups=16)], [convolution(32, 32, groups=32)]]
+    kinds = (elsewhere.Place(elsewhere.PLAIN, "", {}, 2), elsewhere.Place("one-thread", "1", {}, 1))
+    trials = [(trial.code, trial.group) for trial in comparing.trials_of(groups, None, kinds)]
+    codes = ("channels-last", "one-thread", "pconv", "dense-conv")
+    assert trials == [(code, group) for code in codes for group in (0, 1)]
+
+
+def test_what_was_measured_of_a_layer_is_named_where_it_is_not_all() -> None:
+    large = convolution(16, 16)
+    relu = opcalls.call("aten::relu", tensor(2, 8, 4, 4), self=tensor(2, 8, 4, 4))
+    assert name_of((large,), [large]) == ""
+    assert name_of((large,), [relu, large]) == "aten::convolution -> 2x16x28x28"
+    assert name_of((relu, relu), [relu, relu]) == ""
+    again = replace(large, call=1)  # the module is called twice: one call stands for both
+    assert name_of((large,), [large, again]) == ""
+    assert subject_of([relu, replace(relu, call=1)]) == (relu,)
 
 
 def test_geometry_of_what_is_measured_instead() -> None:
@@ -228,7 +342,7 @@ def test_a_partial_convolution_convolves_the_first_quarter() -> None:
     with quiet():
         values = Values()
         whole, small = rebuild(call, values), rebuild(partial.ops[0], values)
-        result = _partial(small, whole).run()
+        result = partially(small, whole).run()
         source, weight, bias = whole.tensors[0], small.tensors[1], small.tensors[2]
         assert weight.shape == (2, 2, 3, 3)
         expected = torch.nn.functional.conv2d(source[:, :2].clone(), weight, bias, padding=1)

@@ -22,7 +22,7 @@ DOORS: dict[str, set[str]] = {
     "__init__": {"costs", "crosschecks", "inputs", "loading", "machines", "profiling", "reports"},
     "__main__": {"commands"},
     "records": {"render"},  # a machine's roofs are shown late, inside __str__
-    "timing": {"clocks"},
+    "timing": {"clocks", "tracing"},  # a step is timed by the same nodes by which it is counted
     "machines": {"clocks", "environment"},
     "render": {"diagnosis", "reports"},  # a finding's wording stands beside its kind of table
     "reports": {"diagnosis", "render"},  # data meets its own display, late, inside the methods

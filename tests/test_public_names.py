@@ -7,9 +7,9 @@ import inspect
 import flopscope
 
 NAMES = {
-    "BudgetError", "FlopscopeError", "ForwardError", "InputError", "Inputs", "Layer", "MeasurementError",
-    "ModelLoadError", "Report", "Spec", "UntrustedModelError", "__version__", "count", "crosscheck", "load",
-    "load_model", "profile", "register_formula",
+    "BudgetError", "FlopscopeError", "ForwardError", "InputError", "Inputs", "Layer", "Machine",
+    "MeasurementError", "ModelLoadError", "Report", "Spec", "UntrustedModelError", "__version__", "count",
+    "crosscheck", "explain", "load", "load_model", "machine", "profile", "register_formula",
 }  # fmt: skip
 
 COLUMNS = (
@@ -47,7 +47,11 @@ def test_functions_stay_functions_after_their_rooms_were_opened() -> None:
     import flopscope.loading
     import flopscope.profiling
 
-    for name in ("count", "crosscheck", "load", "load_model", "profile", "register_formula"):
+    import flopscope.machines
+
+    for name in (
+        "count", "crosscheck", "explain", "load", "load_model", "machine", "profile", "register_formula"
+    ):  # fmt: skip
         assert inspect.isfunction(getattr(flopscope, name)), name
 
 
@@ -65,7 +69,7 @@ def test_the_keywords_of_profile_are_keyword_only() -> None:
     keywords = {name for name, item in parameters.items() if item.kind is inspect.Parameter.KEYWORD_ONLY}
     assert keywords >= {
         "device", "dtype", "threads", "channels_last", "latency", "effort", "max_seconds", "seed", "strict",
-        "progress",
+        "progress", "train", "loss", "optimizer", "machine",
     }  # fmt: skip
 
 

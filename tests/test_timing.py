@@ -276,6 +276,38 @@ def test_sampling_stops_when_the_time_is_spent() -> None:
     assert [found.epochs.count(epoch) for epoch in range(10)] == [3, 4, 4, 4, 4, 4, 4, 4, 4, 5]
 
 
+@pytest.mark.parametrize(
+    ("takes", "warmups", "rounds"),
+    [
+        # Ten seconds are given, and passes of 1.25 s are an eighth of that: eight rounds as ever, in 20 s.
+        (1.25, 3, 8),
+        # Of 2 s: as many as fill ten seconds with bare ones, 10 / 2 = 5. Warm-up: 2 s, 4 s; over 10 / 4.
+        (2.0, 2, 5),
+        # Of 4 s: 10 / 4 = 2 are too few to compare, so three; one pass warms up.
+        (4.0, 1, 3),
+    ],
+)
+def test_a_slow_forward_is_run_less_often(takes: float, warmups: int, rounds: int) -> None:
+    clock = FakeClock()
+    plan = timing.Sampling(max_seconds=10.0, now=lambda: clock.now)
+    found = timing.measure(
+        Takes(clock, takes), (torch.ones(1),), {}, clock=clock, sampling=plan, observer=Blind()
+    )
+    assert (found.warmup_rounds, len(found.bare.samples)) == (warmups, rounds)
+    assert found.stop_reason == "time"
+
+
+def test_a_fast_forward_has_epochs_too() -> None:
+    """All rounds are over within a tenth of the time: epochs are slices of the rounds then."""
+    clock = FakeClock()
+    plan = timing.Sampling(max_seconds=1e6, rounds_most=40, now=lambda: clock.now)
+    found = timing.measure(
+        Takes(clock, 1.0), (torch.ones(1),), {}, clock=clock, sampling=plan, observer=Blind()
+    )
+    assert found.stop_reason == "rounds"
+    assert [found.epochs.count(epoch) for epoch in range(10)] == [4] * 10
+
+
 def test_everything_borrowed_is_given_back() -> None:
     clock = FakeClock()
     model = Between(clock)
@@ -332,6 +364,11 @@ class StubEvent:
 class StubCuda:
     Event = StubEvent
     synchronised = 0
+    cycles = 0
+
+    @classmethod
+    def _sleep(cls, cycles: int) -> None:
+        cls.cycles = cycles
 
     @classmethod
     def synchronize(cls) -> None:
@@ -347,6 +384,36 @@ def test_cuda_marks_are_events_settled_by_one_synchronisation() -> None:
     assert StubCuda.synchronised == 0, "none between modules"
     assert clock.settle(marks) == pytest.approx((1.5e-3, 2.5e-3))
     assert StubCuda.synchronised == 1
+
+
+def test_cuda_is_kept_busy_while_the_next_pass_is_queued() -> None:
+    clock = clocks.CudaClock(StubCuda)
+    assert clock.queues
+    clock.lead(0.001)
+    assert StubCuda.cycles == 2_000_000  # a millisecond of a clock of 2 GHz
+    clock.lead(9.0)
+    assert StubCuda.cycles == 100_000_000, "never longer than 50 ms"
+
+
+def test_metal_marks_are_events_too() -> None:
+    clock = clocks.MpsClock(StubCuda)
+    StubCuda.synchronised = 0
+    StubEvent.device_ms = 1.0
+    first = clock.mark()
+    StubEvent.device_ms = 3.0
+    assert clock.settle((first, clock.mark())) == pytest.approx((2e-3,))
+    assert StubCuda.synchronised == 1
+    assert clock.queues
+
+
+def test_where_the_device_queues_the_seconds_to_issue_a_pass_are_kept() -> None:
+    clock = FakeClock()
+    clock.queues = True  # type: ignore[misc]
+    found = measured(nn.Sequential(Takes(clock, 1.0)), clock)
+    assert len(found.issued_s) == len(found.bare.samples)
+    assert all(seconds > 0 for seconds in found.issued_s)
+    clock.queues = False  # type: ignore[misc]
+    assert measured(nn.Sequential(Takes(clock, 1.0)), clock).issued_s == ()
 
 
 def test_the_host_clock_counts_seconds() -> None:

@@ -50,8 +50,20 @@ count_options = together(
     option("Run", "--device", metavar="DEVICE", help="Where to run: cpu, cuda:0. Default: the model's own."),
     option("Run", "--dtype", metavar="DTYPE", help="Convert a copy to this dtype: bfloat16."),
     option("Run", "--channels-last", is_flag=True, help="Run a copy in channels_last memory format."),
+    option("Run", "--train", is_flag=True, help="One training step: forward, loss (mean), backward."),
+    option(
+        "Run",
+        "--optimizer",
+        metavar="NAME",
+        help="With --train: also the step of this optimizer of torch.optim, e.g. sgd or adamw.",
+    ),
     option("Run", "--seed", type=int, default=0, help="For the values of made inputs.", show_default=True),
-    option("Run", "--strict", is_flag=True, help="Fail (exit code 5) where an op has no price."),
+    option(
+        "Run",
+        "--strict",
+        is_flag=True,
+        help="Fail (exit code 5) where an op has no price, or timing was disturbed.",
+    ),
 )
 
 latency_options = together(

@@ -11,6 +11,7 @@ from flopscope.commands.displays import Display
 from flopscope.commands.requests import Request
 from flopscope.commands.usage import Command, sole
 from flopscope.commands.voices import Voice
+from flopscope.errors import MeasurementError
 
 _EXAMPLES = """\b
 Examples:
@@ -42,4 +43,10 @@ def report(words: tuple[str, ...], **given: Any) -> None:
     voice, display = Voice.of(given), Display.of(given)
     model = sole(words, "report", display.form)
     display.check(model)
-    display.show(Request.of(model, given).report(voice), voice, model=model)
+    try:
+        found = Request.of(model, given).report(voice)
+    except MeasurementError as doubt:
+        if doubt.report is not None:
+            display.show(doubt.report, voice, model=model)
+        raise
+    display.show(found, voice, model=model)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flopscope.commands.streams import reserved_stdout
 from flopscope.commands.usage import Misuse
 from flopscope.commands.voices import Voice, captured_warnings
-from flopscope.errors import ForwardError, InputError
+from flopscope.errors import ForwardError, InputError, MeasurementError
 
 if TYPE_CHECKING:
     from flopscope.inputs import Inputs
@@ -42,6 +42,8 @@ class Request:
     effort: str = "normal"
     max_seconds: float | None = None
     machine: str | None = None
+    train: bool = False
+    optimizer: str | None = None
     explain: str | None = None
 
     @classmethod
@@ -150,25 +152,35 @@ def _of_model(
     call = given if given is not None else _defaults(opened)
     if given is None and call is not None:
         notes.append(f"no input was given; {text(call)} is what {opened.name} is made for")
-    report = profile(
-        opened.model,
-        call,
-        device=request.device,
-        dtype=request.dtype,
-        threads=request.threads,
-        channels_last=request.channels_last,
-        latency=request.latency,
-        effort=request.effort,
-        max_seconds=request.max_seconds,
-        seed=request.seed,
-        strict=request.strict,
-        machine=request.machine,
-        progress=told,
-        explain=request.explain,
-    )
-    return dataclasses.replace(
-        report, model=_name(request, opened), loaded_by=opened.loaded_by, notes=(*notes, *report.notes)
-    )
+
+    def named(report: Report) -> Report:
+        name, said = _name(request, opened), (*notes, *report.notes)
+        return dataclasses.replace(report, model=name, loaded_by=opened.loaded_by, notes=said)
+
+    try:
+        report = profile(
+            opened.model,
+            call,
+            device=request.device,
+            dtype=request.dtype,
+            threads=request.threads,
+            channels_last=request.channels_last,
+            train=request.train,
+            optimizer=_optimizer(request),
+            latency=request.latency,
+            effort=request.effort,
+            max_seconds=request.max_seconds,
+            seed=request.seed,
+            strict=request.strict,
+            machine=request.machine,
+            progress=told,
+            explain=request.explain,
+        )
+    except MeasurementError as doubt:
+        if doubt.report is not None:
+            doubt.report = named(doubt.report)
+        raise
+    return named(report)
 
 
 def _of_graph(request: Request, opened: Opened, given: Inputs | None) -> Report:
@@ -189,7 +201,7 @@ def _of_graph(request: Request, opened: Opened, given: Inputs | None) -> Report:
     notes = [*opened.notes]
     if request.latency:
         notes.append("latency was not measured: a .pt2 file is read as plain data and never run")
-    changed = [name for name in ("device", "dtype", "channels_last") if getattr(request, name)]
+    changed = [name for name in ("device", "dtype", "channels_last", "train") if getattr(request, name)]
     if changed:
         notes.append(
             f"{', '.join(map(_flag, changed))} had no effect: the counts are of the graph as it was exported"
@@ -203,6 +215,26 @@ def _of_graph(request: Request, opened: Opened, given: Inputs | None) -> Report:
         notes=notes,
         loaded_by=opened.loaded_by,
     )
+
+
+def _optimizer(request: Request) -> Any:
+    """The class of `torch.optim` that was named, whatever its case.
+
+    Raises:
+        InputError: There is none of that name, or nothing is trained.
+    """
+    if request.optimizer is None:
+        return None
+    import torch
+
+    found = {name.lower(): value for name, value in vars(torch.optim).items() if isinstance(value, type)}
+    found = {name: kind for name, kind in found.items() if issubclass(kind, torch.optim.Optimizer)}
+    known = ", ".join(sorted(set(found) - {"optimizer"}))
+    kind = found.get(request.optimizer.lower())
+    if kind is None or not request.train:
+        wrong = "is not in torch.optim" if kind is None else "has no effect without --train"
+        raise InputError(f"--optimizer {request.optimizer} {wrong}.", hint=f"with --train, one of: {known}")
+    return kind
 
 
 def _defaults(opened: Opened) -> Inputs | None:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from time import perf_counter
 
 import torch
 
 from flopscope.records import Counterfactual, OpCall, Replay
 
-from .alternatives import Alternative, other_ways, subject_of
-from .bench import Cold, Watched, faulting, plain, quiet
-from .elsewhere import compare_elsewhere, counterfactual
+from .bench import Cold, quiet
+from .comparing import Progress, compared_elsewhere, trials_of
+from .elsewhere import places
 from .entries import REFUSALS
 from .geometry import convolution_of
 from .hot import Time, replay
 from .logs import steps_of
-from .pairs import beside
-from .rebuilding import Rebuilt, UnbuildableError, in_a_row, rebuild
+from .rebuilding import UnbuildableError
 from .values import Values
 
 __all__ = ["COUNTERFACTUALS", "convolution_of", "counterfactuals", "replays"]
-
-Progress = Callable[[str, float], None]
 
 COUNTERFACTUALS = (
     *("channels-last", "contiguous", "dense-conv", "depthwise-conv", "pconv", "aligned-channels"),
@@ -32,7 +29,6 @@ COUNTERFACTUALS = (
 )
 _LONGEST_SHARE_S = 0.03  # of one operator, where there is time enough for all
 _LOG_TIMEOUT_S = 30.0
-_ASIDE = 0.35  # share of the time that goes to alternatives in this process
 
 
 def replays(
@@ -92,78 +88,42 @@ def replays(
 
 
 def counterfactuals(
-    ops: Sequence[OpCall],
+    groups: Sequence[Sequence[OpCall]],
     *,
     seconds: float,
     codes: Collection[str] | None = None,
+    freed: Sequence[int] = (),
     progress: Progress | None = None,
-) -> tuple[Counterfactual, ...]:
-    """Measure a layer beside the same layer done otherwise.
+    notes: list[str] | None = None,
+) -> tuple[tuple[Counterfactual, ...], ...]:
+    """Measure layers beside the same layers done otherwise, in child processes; this one stays as it is.
 
-    Measured is its costliest convolution or matrix product; where it has none, all of its forward
-    operators in a row, each on inputs of its own.
+    Measured is a layer's costliest convolution or matrix product; where it has none, the forward operators
+    of one call in a row, each on inputs of its own.
 
     Args:
-        ops: the operators of one layer.
-        seconds: about how long all may take. Children are started only if some seconds are left.
+        groups: the operators of one layer each.
+        seconds: about how long all may take, the start of the children included.
         codes: which of `COUNTERFACTUALS` to try; None for all that apply.
+        freed: sizes in bytes of the blocks that the network frees; the allocator learns by them.
         progress: called with a stage and the share done.
+        notes: why something is missing is added here.
 
     Returns:
-        Those that apply and could be measured, in the order of `COUNTERFACTUALS`.
+        For each group those that apply and could be measured, in the order of `COUNTERFACTUALS`.
     """
-    subject = subject_of(ops)
-    if not subject:
-        return ()
-    begin = perf_counter()
-    wanted = [found for found in other_ways(subject) if codes is None or found.code in codes]
-    away = codes is None or not {"pooled-allocator", "one-thread"}.isdisjoint(codes)
-    share = seconds * (_ASIDE if away else 1.0) / max(len(wanted), 1)
-    found: list[Counterfactual] = []
-    with quiet():
-        values = Values()
-        for place, other in enumerate(wanted):
-            _tell(progress, other.code, place / (len(wanted) + 2))
-            found += _beside(subject, other, values, share)
-    _tell(progress, "child processes", len(wanted) / (len(wanted) + 2))
-    found += compare_elsewhere(subject, codes, seconds=seconds - (perf_counter() - begin))
-    return tuple(sorted(found, key=lambda item: COUNTERFACTUALS.index(item.code)))
-
-
-def _beside(
-    subject: tuple[OpCall, ...], other: Alternative, values: Values, seconds: float
-) -> list[Counterfactual]:
-    """One alternative measured; empty where torch refuses it or the time does not do."""
-    try:
-        this = in_a_row([rebuild(op, values) for op in subject])
-        that = in_a_row([rebuild(op, values) for op in other.ops])
-        if other.beside:
-            that = _partial(that, this)
-        runners = Watched(this), Watched(that)
-        pair = beside(*runners, seconds=seconds)
-    except (*REFUSALS, UnbuildableError):
-        return []
-    if pair is None:
-        return []
-    note = "; ".join(filter(None, (other.note, faulting(*(runner.faults for runner in runners)))))
-    return [counterfactual(other.code, other.title, pair, other.macs, other.same_function, note)]
-
-
-def _partial(small: Rebuilt, whole: Rebuilt) -> Rebuilt:
-    """PConv: split the whole's input, run the small convolution on the first part, put both together.
-
-    Args:
-        small: a convolution whose arguments are (input, weight, bias, ...).
-        whole: its first tensor is the input with all channels.
-    """
-    source, width = whole.tensors[0], small.tensors[0].shape[1]
-    call: partial[torch.Tensor] = small.run  # type: ignore[assignment]
-
-    def run() -> torch.Tensor:
-        first, rest = torch.split(source, [width, source.shape[1] - width], 1)
-        return torch.cat((call.func(first, *call.args[1:]), rest), 1)
-
-    return plain(run)
+    said = notes if notes is not None else []
+    kinds = places()
+    trials = trials_of(groups, codes, kinds)
+    found: Mapping[int, list[Counterfactual]] = {}
+    if trials and not sys.executable:
+        said.append("nothing was done otherwise: this process cannot start another Python")
+    elif trials:
+        found = compared_elsewhere(trials, kinds, seconds=seconds, freed=freed, progress=progress, notes=said)
+    return tuple(
+        tuple(sorted(found.get(place, ()), key=lambda item: COUNTERFACTUALS.index(item.code)))
+        for place in range(len(groups))
+    )
 
 
 def _tell(progress: Progress | None, stage: str, share: float) -> None:

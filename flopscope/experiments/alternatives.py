@@ -40,20 +40,34 @@ class Alternative:
 
 
 def subject_of(ops: Sequence[OpCall]) -> tuple[OpCall, ...]:
-    """What is measured of a layer: its costliest convolution or matrix product, else all that computes."""
-    running = tuple(op for op in ops if not op.view and op.phase == "forward")
+    """What is measured of a layer: its costliest convolution or matrix product, else one call's operators."""
+    running = _running(ops)
     costs = [(contraction_macs(op) or 0, op) for op in running]
     main = max(costs, key=lambda pair: pair[0], default=(0, None))
-    return (main[1],) if main[0] and main[1] is not None else running
+    if main[0] and main[1] is not None:
+        return (main[1],)
+    return tuple(op for op in running if op.call == running[0].call)
+
+
+def name_of(subject: tuple[OpCall, ...], ops: Sequence[OpCall]) -> str:
+    """What a subject is called where the layer has other operators besides, once in each call; else ""."""
+    others = {op.op for op in _running(ops)} - {op.op for op in subject}
+    if len(subject) != 1 or not (others or sum(op.call == subject[0].call for op in _running(ops)) > 1):
+        return ""
+    sizes = [op.outputs[0].shape for op in subject if op.outputs]
+    return " -> ".join([subject[0].op, *("x".join(map(str, size)) for size in sizes)])
+
+
+def _running(ops: Sequence[OpCall]) -> tuple[OpCall, ...]:
+    return tuple(op for op in ops if not op.view and op.phase == "forward")
 
 
 def other_ways(subject: tuple[OpCall, ...]) -> tuple[Alternative, ...]:
-    """What the subject could be instead, in this process; conditions are those of each maker below."""
+    """What the subject could be instead, in the same process; conditions are those of each maker below."""
     made = [make(subject) for make in (_channels_last, _contiguous)]
     shape = convolution_of(subject[0]) if len(subject) == 1 else None
     if shape is not None and len(subject[0].inputs[0].shape) == len(shape.kernel) + 2:
-        # The dense one last: what it allocates may change what the others find.
-        made += [make(subject[0], shape) for make in (_depthwise, _partial, _aligned, _dense)]
+        made += [make(subject[0], shape) for make in (_dense, _depthwise, _partial, _aligned)]
     elif len(subject) == 1 and subject[0].op == "aten::linear":
         made.append(_aligned_linear(subject[0]))
     return tuple(found for found in made if found is not None)
@@ -140,7 +154,7 @@ def _partial(op: OpCall, shape: Convolution) -> Alternative | None:
         return None
     small = replace(shape, in_channels=quarter, out_channels=quarter, groups=1)
     ops = (_convolution(op, small, groups=1),)
-    title = f"PConv {_extent(shape)} on a quarter of the channels"
+    title = f"PConv {_extent(shape)}, 1/4 of the channels"
     return Alternative("pconv", title, ops, convolution_macs(small), beside=shape.in_channels - quarter)
 
 

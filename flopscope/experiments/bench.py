@@ -7,6 +7,7 @@ import mmap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
 from typing import Any
@@ -76,19 +77,25 @@ class Cold:
 
 
 class Watched:
-    """A subject that is run in blocks; `faults` are the page faults of a call, by block."""
+    """A subject that is run in blocks.
+
+    `faults` are the page faults of a call, by block; `waited_s` how long this process's threads waited for a
+    processor in the last block, None where the platform does not tell.
+    """
 
     def __init__(self, subject: Rebuilt) -> None:
         self._subject = subject
         self.faults: list[float] = []
+        self.waited_s: float | None = None
 
     def __call__(self, runs: int) -> list[float]:
         """Seconds of so many calls."""
-        before = faults()
+        waited, before = run_delay_s(), faults()
         taken = seconds_of(self._subject, runs)
-        after = faults()
+        after, waiting = faults(), run_delay_s()
         if before is not None and after is not None:
             self.faults.append((after - before) / max(runs, 1))
+        self.waited_s = None if waited is None or waiting is None else max(0.0, waiting - waited)
         return taken
 
 
@@ -96,12 +103,21 @@ def faulting(this: Sequence[float], other: Sequence[float]) -> str:
     """What blocks of two subjects tell of their page faults; "" where the platform tells nothing."""
     if not this or not other:
         return ""
-    return f"page faults of a call {median(this):.0f}, then {median(other):.0f}"
+    return f"page faults of a call: {median(this):.0f} of this layer, {median(other):.0f} done otherwise"
 
 
 def faults() -> int | None:
     """Page faults of this process so far that needed no disk; None where the platform does not tell."""
     return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def run_delay_s() -> float | None:
+    """Seconds that the threads of this process have been ready to run, and were not; None off Linux."""
+    try:
+        lines = [path.read_text(encoding="ascii") for path in Path("/proc/self/task").glob("*/schedstat")]
+        return sum(int(line.split()[1]) for line in lines) * 1e-9 if lines else None
+    except (OSError, ValueError, IndexError):
+        return None  # no such listing, or a thread that ended while it was read
 
 
 def quantile(samples: Sequence[float], share: float) -> float:

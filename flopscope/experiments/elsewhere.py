@@ -1,7 +1,7 @@
-"""A subject -> how it does in another process: with a pooled allocator, with one thread.
+"""Operators -> runners in other processes: a plain one, one with a pooled allocator, one with one thread.
 
-Both sides run in children that are alike but for what is asked about, in the state of a fresh process,
-and answer in turns. This process's allocator, threads and environment are not touched.
+All are alike but for what is asked about, and learn the sizes of the network's blocks before anything is
+measured. This process's allocator, threads and environment are not touched.
 """
 
 from __future__ import annotations
@@ -10,23 +10,20 @@ import json
 import os
 import platform
 import subprocess
-import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Timer
-from time import perf_counter
 from typing import Any
 
 import torch
 
-from flopscope.records import Counterfactual, OpCall
+from flopscope.records import OpCall
 
-from .alternatives import macs_of
-from .bench import faulting
 from .children import command, environment
 from .letters import written
-from .pairs import Pair, beside
+
+PLAIN = "plain"
 
 # With these glibc keeps the memory that it once got: no mapping of its own for large blocks, nothing
 # handed back at the end of the heap, and the heap grown in large steps.
@@ -36,62 +33,96 @@ _POOLED = {
     "MALLOC_TRIM_THRESHOLD_": "2147483647",
     "MALLOC_TOP_PAD_": "67108864",
 }
-_START_S = 2.0  # less than it takes a child to import torch: with less time none is started
-_PATIENCE_S = 20.0  # beyond the time asked for, after which children are ended
 
 
 @dataclass(frozen=True, slots=True)
-class _Other:
+class Place:
+    """A kind of child: the changes to its environment, its threads; `title` names what differs there."""
+
     code: str
     title: str
     changes: Mapping[str, str]
     threads: int
-    same_function: bool = True
 
 
-class _ChildError(Exception):
-    """A child ended, or answered what it should not."""
+class ChildError(Exception):
+    """A child could not be started, ended, or answered what it should not; the message says which."""
 
 
-class _Child:
-    """A process that runs the subject when asked."""
+class RefusedError(Exception):
+    """The child lives, but cannot run what it was given; the message says why."""
 
-    def __init__(self, changes: Mapping[str, str], threads: int) -> None:
-        self._process = subprocess.Popen(
-            command("outpost"),
-            env=environment(changes, threads=threads),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._threads = threads
-        self.faults: list[float] = []
 
-    def prepare(self, subject: tuple[OpCall, ...]) -> None:
-        """Hand over the subject; the answer is "ready", or why it is not."""
-        self._tell(json.dumps({"threads": self._threads, "ops": [written(op) for op in subject]}))
+def places() -> tuple[Place, ...]:
+    """The kinds of children that tell something here; the plain one, which is like this process, first."""
+    threads = torch.get_num_threads()
+    # What the user set for malloc stays as it is on the plain side.
+    found = [Place(PLAIN, "as it is", {}, threads)]
+    if platform.libc_ver()[0] == "glibc" and "malloc" not in os.environ.get("LD_PRELOAD", ""):
+        found.append(Place("pooled-allocator", "memory kept by the allocator", _POOLED, threads))
+    if threads > 1:
+        found.append(Place("one-thread", f"1 thread instead of {threads}", {}, 1))
+    return tuple(found)
 
-    def run(self, runs: int) -> list[float]:
-        """Seconds of so many calls."""
-        self._tell(str(runs))
-        answer = self.answer()
-        if not isinstance(answer, dict) or len(answer.get("seconds", ())) != runs:
-            raise _ChildError
-        if answer["faults"] is not None:
-            self.faults.append(answer["faults"])
-        return list(answer["seconds"])
 
-    def answer(self) -> Any:
-        """The next line that the child says."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise _ChildError
+class Child:
+    """A process that keeps operators under names, and runs them when asked."""
+
+    def __init__(self, place: Place, freed: Sequence[int]) -> None:
+        """Start it, and tell it the conditions; `wait` for its answer.
+
+        Raises:
+            ChildError: the system does not allow that.
+        """
         try:
-            return json.loads(line)
-        except ValueError as strange:
-            raise _ChildError from strange
+            self._process = subprocess.Popen(
+                command("outpost"),
+                env=environment(place.changes, threads=place.threads),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        except OSError as failure:
+            raise ChildError(f"could not be started ({failure})") from failure
+        try:
+            self._tell({"threads": place.threads, "freed": list(freed), **_settings()})
+        except ChildError:
+            self.end()
+            raise
+
+    def wait(self) -> None:
+        """Wait until it is ready for the next thing.
+
+        Raises:
+            ChildError: it ended.
+            RefusedError: it cannot run what it was given.
+        """
+        answer = self._heard()
+        if isinstance(answer, dict) and "refused" in answer:
+            raise RefusedError(str(answer["refused"]))
+        if answer != "ready":
+            raise ChildError("gave a strange answer")
+
+    def take(self, name: str, ops: Sequence[OpCall], *, beside: bool = False) -> Runner:
+        """Give it operators; the runner runs them there. Errors are those of `wait`."""
+        self._tell({"name": name, "ops": [written(op) for op in ops], "beside": beside})
+        self.wait()
+        return Runner(self, name)
+
+    def run(self, name: str, runs: int) -> Mapping[str, Any]:
+        """The "seconds" of so many calls, the "faults" of one, the seconds that threads "waited_s"."""
+        self._tell({"name": name, "runs": runs})
+        answer = self._heard()
+        if isinstance(answer, dict) and "refused" in answer:
+            raise RefusedError(str(answer["refused"]))
+        if not isinstance(answer, dict) or len(answer.get("seconds", ())) != runs:
+            raise ChildError("gave a strange answer")
+        return answer
+
+    def stop(self) -> None:
+        """End the process, from another thread too: whoever waits for its answer gets none."""
+        self._process.kill()
 
     def end(self) -> None:
         """End the process and close what leads to it."""
@@ -101,95 +132,93 @@ class _Child:
             if stream is not None:
                 _close(stream)
 
-    def stop(self) -> None:
-        """End the process from another thread: whoever waits for its answer gets none."""
-        self._process.kill()
-
-    def _tell(self, line: str) -> None:
+    def _tell(self, request: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line + "\n")
+            self._process.stdin.write(f"{json.dumps(request)}\n")
             self._process.stdin.flush()
-        except OSError as gone:
-            raise _ChildError from gone
+        except (OSError, ValueError) as gone:
+            raise ChildError("ended before its time") from gone
+
+    def _heard(self) -> Any:
+        """The next line that the child says."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise ChildError("ended before its time")
+        try:
+            return json.loads(line)
+        except ValueError as strange:
+            raise ChildError("gave a strange answer") from strange
 
 
-def compare_elsewhere(
-    subject: tuple[OpCall, ...], codes: Collection[str] | None, *, seconds: float
-) -> Iterator[Counterfactual]:
-    """The subject beside itself under other conditions; what fails, or does not fit in, is left out."""
-    others = [other for other in _others() if codes is None or other.code in codes]
-    end = perf_counter() + seconds
-    for place, other in enumerate(others):
-        left = (end - perf_counter()) / (len(others) - place)
-        if left < _START_S or not sys.executable:
-            return
-        found = _measured(subject, other, left)
-        if found is not None:
-            yield found
+class Runner:
+    """Operators that stand ready in a child.
 
+    `faults` are the page faults of a call, by block; `waited` is the share of the last block's time that a
+    thread waited for a processor.
+    """
 
-def _others() -> Iterator[_Other]:
-    threads = torch.get_num_threads()
-    if platform.libc_ver()[0] == "glibc" and "malloc" not in os.environ.get("LD_PRELOAD", ""):
-        yield _Other("pooled-allocator", "memory kept by the allocator", _POOLED, threads)
-    if threads > 1:
-        yield _Other("one-thread", f"1 thread instead of {threads}", {}, 1)
+    def __init__(self, child: Child, name: str) -> None:
+        self._child, self._name = child, name
+        self.faults: list[float] = []
+        self.waited = 0.0
 
-
-def _measured(subject: tuple[OpCall, ...], other: _Other, seconds: float) -> Counterfactual | None:
-    begin = perf_counter()
-    try:
-        with _children(subject, other, seconds + _PATIENCE_S) as (plain, changed):
-            if plain.answer() != "ready" or changed.answer() != "ready":
-                return None
-            left = max(seconds - (perf_counter() - begin), 0.2 * seconds)
-            pair = beside(plain.run, changed.run, seconds=left)
-            note = _note(plain, changed) if pair is not None else ""
-    except (_ChildError, OSError):
-        return None
-    macs = macs_of(subject)
-    return None if pair is None else counterfactual(other.code, other.title, pair, macs, True, note)
+    def __call__(self, runs: int) -> list[float]:
+        """Seconds of so many calls."""
+        answer = self._child.run(self._name, runs)
+        if answer["faults"] is not None:
+            self.faults.append(answer["faults"])
+        taken: list[float] = answer["seconds"]
+        self.waited = (answer["waited_s"] or 0.0) / max(sum(taken), 1e-9)
+        return taken
 
 
 @contextmanager
-def _children(subject: tuple[OpCall, ...], other: _Other, seconds: float) -> Iterator[tuple[_Child, _Child]]:
-    """Two children at a time, ended whatever happens."""
-    started: list[_Child] = []
+def children(
+    wanted: Sequence[Place], freed: Sequence[int], *, seconds: float, notes: list[str]
+) -> Iterator[Mapping[str, Child]]:
+    """Start a child for each place, and wait for all; they are ended whatever happens.
+
+    At the latest that is after `seconds`. Of a child that does not come to life, why is added to `notes`.
+    """
+    started: dict[str, Child] = {}
+    ready: dict[str, Child] = {}
     alarm = Timer(seconds, _stop, (started,))
     alarm.daemon = True
     alarm.start()
     try:
-        # What the user set for malloc stays as it is on the plain side.
-        started.append(_Child({}, torch.get_num_threads()))
-        started.append(_Child(other.changes, other.threads))
-        for child in started:
-            child.prepare(subject)
-        yield started[0], started[1]
+        failures = []
+        for place in wanted:
+            try:
+                started[place.code] = Child(place, freed)
+            except ChildError as failure:
+                failures.append(str(failure))
+        for code, child in started.items():  # nothing is measured while another one is still being loaded
+            try:
+                child.wait()
+                ready[code] = child
+            except (ChildError, RefusedError) as failure:
+                failures.append(str(failure))
+        notes.extend(f"a process to compare in {failure}" for failure in dict.fromkeys(failures))
+        yield ready
     finally:
         alarm.cancel()
-        for child in started:
+        for child in started.values():
             child.end()
 
 
-def _stop(children: Sequence[_Child]) -> None:
-    for child in children:
+def _stop(started: Mapping[str, Child]) -> None:
+    for child in list(started.values()):
         child.stop()
 
 
-def _note(plain: _Child, changed: _Child) -> str:
-    told = faulting(plain.faults, changed.faults)
-    return "both sides in fresh processes" + (f"; {told}" if told else "")
-
-
-def counterfactual(
-    code: str, title: str, pair: Pair, macs: int | None, same_function: bool, note: str
-) -> Counterfactual:
-    """The record of a pair; two FLOPs a multiply-add."""
-    flops = None if macs is None else 2 * macs
-    return Counterfactual(
-        code, title, pair.other_s, pair.this_s, macs, flops, same_function, pair.low, pair.high, note
-    )
+def _settings() -> dict[str, Any]:
+    """What decides here how torch computes, and a new process would not know."""
+    return {
+        "mkldnn": bool(torch.backends.mkldnn.enabled),
+        "precision": torch.get_float32_matmul_precision(),
+    }
 
 
 def _close(stream: Any) -> None:

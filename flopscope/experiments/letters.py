@@ -6,6 +6,9 @@ from typing import Any
 
 from flopscope.records import Input, OpCall, TensorSpec
 
+THIS = "this"
+"""The name under which a layer as it is stands in a child."""
+
 
 def written(op: OpCall) -> dict[str, Any]:
     """An operator as plain values."""

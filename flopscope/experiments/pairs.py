@@ -20,6 +20,7 @@ _WARM_UPS = 3
 _FEWEST_TURNS, _MOST_TURNS = 6, 30
 _LONGEST_TURN = 20  # calls
 _TURN_S = 0.002
+_LONG_S = 0.02  # of a call: beyond it the state of the caches at its begin is a small part
 _RESAMPLES = 300
 
 
@@ -34,8 +35,27 @@ class Pair:
     turns: int
 
 
-def beside(this: Runner, other: Runner, *, seconds: float) -> Pair | None:
-    """Measure both in turns for about so long; None where not even six turns fit in."""
+class DisturbedError(Exception):
+    """Hardly any turn was left alone; the message says how many."""
+
+
+def beside(
+    this: Runner, other: Runner, *, seconds: float, undisturbed: Callable[[], bool] = lambda: True
+) -> Pair | None:
+    """Measure both in turns for about so long.
+
+    Args:
+        this: runs the one so many times.
+        other: runs the other.
+        seconds: for all of it.
+        undisturbed: tells of the turn just past whether it may count.
+
+    Returns:
+        None where not even six turns fit in.
+
+    Raises:
+        DisturbedError: there were as many turns, but fewer than six that count.
+    """
     begin = perf_counter()
     once = 0.0
     for runner in (this, other):
@@ -44,15 +64,25 @@ def beside(this: Runner, other: Runner, *, seconds: float) -> Pair | None:
             taken = runner(1)  # the first call may have had to set something up
             if taken[0] * (_FEWEST_TURNS + 1) > seconds:
                 return None
-        once += max(min(taken + runner(_WARM_UPS - 1)), 1e-7)
+        warm_ups = _WARM_UPS if taken[0] < _LONG_S else 1
+        once += max(min(taken + (runner(warm_ups - 1) if warm_ups > 1 else [])), 1e-7)
+    if once * _FEWEST_TURNS > seconds:
+        return None
     calls = min(max(round(2 * _TURN_S / once), 1), _LONGEST_TURN)
+    colder = 1 if once < _LONG_S else 0  # the first call after a change: left out where that costs little
     turns: list[tuple[list[float], list[float]]] = []
-    while len(turns) < _MOST_TURNS:
-        if perf_counter() - begin > seconds and len(turns) >= _FEWEST_TURNS:
-            break
-        first, second = (this, other) if len(turns) % 2 == 0 else (other, this)
-        ran = [runner(calls + 1)[1:] for runner in (first, second)]  # the first call after a change is colder
-        turns.append((ran[0], ran[1]) if first is this else (ran[1], ran[0]))
+    tried = 0
+    while len(turns) < _MOST_TURNS and (perf_counter() - begin <= seconds or tried < _FEWEST_TURNS):
+        first, second = (this, other) if tried % 2 == 0 else (other, this)
+        ran, quiet = [], True
+        for runner in (first, second):
+            ran.append(runner(calls + colder)[colder:])
+            quiet = quiet and undisturbed()
+        tried += 1
+        if quiet:
+            turns.append((ran[0], ran[1]) if first is this else (ran[1], ran[0]))
+    if len(turns) < _FEWEST_TURNS:
+        raise DisturbedError(f"{len(turns)} of {tried} turns were left alone")
     return compared(turns)
 
 

@@ -15,7 +15,8 @@ from statistics import median
 from flopscope.errors import MeasurementError
 from flopscope.records import Layer, OpCost, Timings, Trace, WholeRow
 
-from .stretches import Share, boundaries, shares_by_order, shares_by_path
+from .ownership import LOSS, OPTIMIZER, ancestors
+from .stretches import Share, boundaries, shares_by_order, shares_by_path, shares_of_the_rest
 from .tree import labels_of
 
 _FLOOR = 0.1  # the floor is the 10th percentile over all rounds: a minimum would reward luck
@@ -30,7 +31,8 @@ class LayerTimes:
 
     By layer besides, or empty where the system did not tell: `idle_s`, the floor of the time in which
     no operator ran; `faults` of one pass; `waits`, the share of passes in which it waited for a processor;
-    `elsewhere`, its floors in other processes.
+    `elsewhere`, its floors in other processes. Of a training step, `backward` holds the seconds by round
+    that are the backward's.
     """
 
     seconds: tuple[tuple[float, ...], ...]
@@ -40,6 +42,7 @@ class LayerTimes:
     faults: tuple[float | None, ...] = ()
     waits: tuple[float | None, ...] = ()
     elsewhere: tuple[tuple[float, ...], ...] = ()
+    backward: tuple[tuple[float, ...], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -64,17 +67,20 @@ def by_layer(
     rounds = _rounds(timings)
     expected, positions = boundaries(trace)
     warnings: tuple[str, ...] = ()
-    idle: tuple[float | None, ...] = (None,) * len(layers)
+    empty: list[bool] | None = None
     if tuple(expected) == timings.boundaries:
         shares = shares_by_order(layers, trace, costs, positions)
-        empty = [before == after for before, after in pairwise(positions)]
-        idle = tuple(_percentile(row, _FLOOR) for row in _added(len(layers), timings, shares, empty))
+        empty = [before == after for before, after in pairwise(positions)] + [False] * len(timings.later)
     else:
         shares = shares_by_path(layers, timings.boundaries)
         warnings = (
             "the timed run entered other modules than the counted one; latencies are matched by path",
         )
+    shares += shares_of_the_rest(layers, trace, costs, timings.later)
     seen = timings.witnesses
+    idle: tuple[float | None, ...] = (None,) * len(layers)
+    if empty is not None:
+        idle = tuple(_percentile(row, _FLOOR) for row in _added(len(layers), timings, shares, empty))
     others = [_added(len(layers), other, shares) for other in timings.repeats if _alike(other, timings)]
     return LayerTimes(
         tuple(tuple(row) for row in _added(len(layers), timings, shares)),
@@ -86,6 +92,7 @@ def by_layer(
         elsewhere=tuple(
             tuple(_percentile(other[layer], _FLOOR) for other in others) for layer in range(len(layers))
         ),
+        backward=_backward(len(layers), timings, shares),
         warnings=warnings,
     )
 
@@ -99,9 +106,17 @@ def with_latency(layers: Sequence[Layer], times: LayerTimes) -> tuple[Layer, ...
     never ran keeps None.
     """
     elsewhere = times.elsewhere or ((),) * len(layers)
-    return tuple(
+    timed = tuple(
         _timed(layer, seconds, times.fastest, times.epochs, others) if layer.calls or layer.ops else layer
         for layer, seconds, others in zip(layers, times.seconds, elsewhere, strict=True)
+    )
+    if not times.backward:
+        return timed
+    return tuple(
+        replace(layer, backward_s=_fast_mean(seconds, times.fastest))
+        if layer.latency_s is not None
+        else layer
+        for layer, seconds in zip(timed, times.backward, strict=True)
     )
 
 
@@ -151,7 +166,8 @@ def rows_of_the_whole(layers: Sequence[Layer], timings: Timings) -> tuple[WholeR
 def _rounds(timings: Timings) -> int:
     """The number of whole rounds, after checking that stretches and boundaries fit."""
     counts = {len(stretch) for stretch in timings.stretches}
-    if len(timings.stretches) != max(len(timings.boundaries) - 1, 0) or len(counts) != 1 or counts == {0}:
+    expected = max(len(timings.boundaries) - 1, 0) + len(timings.later)
+    if len(timings.stretches) != expected or len(counts) != 1 or counts == {0}:
         raise MeasurementError(
             f"{len(timings.stretches)} stretches of {sorted(counts)} rounds were given for"
             f" {len(timings.boundaries)} boundaries; one stretch is expected between each two,"
@@ -204,6 +220,21 @@ def _told(
     return tuple(joined(amounts) if amounts else None for amounts in found)
 
 
+def _backward(
+    count: int, timings: Timings, shares: Sequence[Sequence[Share]]
+) -> tuple[tuple[float, ...], ...]:
+    """Seconds by layer and round of the backward; empty where there was none."""
+    if not timings.later:
+        return ()
+    forward = len(shares) - len(timings.later)
+    wanted = [False] * forward + [label not in (LOSS, OPTIMIZER) for label in timings.later]
+    return tuple(tuple(row) for row in _added(count, timings, shares, wanted))
+
+
+def _fast_mean(seconds: Sequence[float], fastest: Sequence[int]) -> float:
+    return sum(seconds[at] for at in fastest) / len(fastest)
+
+
 def _timed(
     layer: Layer,
     seconds: Sequence[float],
@@ -214,7 +245,7 @@ def _timed(
     floor, low, high = _floor_and_interval(seconds, epochs, elsewhere)
     return replace(
         layer,
-        latency_s=sum(seconds[at] for at in fastest) / len(fastest),
+        latency_s=_fast_mean(seconds, fastest),
         latency_floor_s=floor,
         latency_low_s=low,
         latency_high_s=high,
@@ -259,7 +290,8 @@ def _inclusive(timings: Timings, trace: Trace, rounds: int) -> dict[str, list[fl
     found: dict[str, list[float]] = {}
     running: dict[str, int] = {}
     frames: list[tuple[str, list[float]]] = []
-    for boundary, stretch in zip(timings.boundaries, (*timings.stretches, None), strict=True):
+    forward = timings.stretches[: max(len(timings.boundaries) - 1, 0)]
+    for boundary, stretch in zip(timings.boundaries, (*forward, None), strict=True):
         if boundary.startswith("+"):
             frames.append((boundary[1:], [0.0] * rounds))
             for label in labels[boundary[1:]]:
@@ -274,6 +306,9 @@ def _inclusive(timings: Timings, trace: Trace, rounds: int) -> dict[str, list[fl
                     _add(found.setdefault(label, [0.0] * rounds), seconds)
         if stretch is not None and frames:
             _add(frames[-1][1], stretch)
+    for label, stretch in zip(timings.later, timings.stretches[len(forward) :], strict=True):
+        for path in (label, *ancestors(label)) if label not in (LOSS, OPTIMIZER) else ("",):
+            _add(found.setdefault(path, [0.0] * rounds), stretch)
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flopscope.records import Block, Parameter, Trace
 
 OPS = "(ops)"
+LOSS, OPTIMIZER = "(loss)", "(optimizer)"
 
 # A layer's identity: its path and its type. A container's own ops, and the blocks written inline
 # in its forward, share its path and differ by type: "(ops)", "(se)", "(pconv)". Of a training step what

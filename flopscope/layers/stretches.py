@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from flopscope.records import Layer, OpCost, Trace
 
-from .ownership import OPS, ancestors
+from .ownership import LOSS, OPS, OPTIMIZER, ancestors
 from .partition import assignment
 
 Share = tuple[int, float]
@@ -69,7 +69,7 @@ def shares_by_order(
     return shares
 
 
-def _by_bytes(ran: range, home: Sequence[int], costs: Sequence[OpCost]) -> list[Share]:
+def _by_bytes(ran: Sequence[int], home: Sequence[int], costs: Sequence[OpCost]) -> list[Share]:
     """Split a stretch between its layers in proportion to the bytes that their ops move."""
     moved: dict[int, int] = {}
     for index in ran:
@@ -101,6 +101,34 @@ def _idle_owner(
             return found
         above = trace.calls[above].parent
     return home[min(position, len(home) - 1)] if home else 0
+
+
+def shares_of_the_rest(
+    layers: Sequence[Layer], trace: Trace, costs: Sequence[OpCost], labels: Sequence[str]
+) -> list[list[Share]]:
+    """The layers of stretches after the forward's, each called by a path, the loss, or the optimizer.
+
+    A path's stretches belong to the layers whose ops were run then on its account, by the bytes that
+    these move; without such ops to the layer of the path, or to one round it.
+    """
+    home = assignment(layers, len(trace.ops))
+    by_label: dict[str, list[int]] = {}
+    for index, op in enumerate(trace.ops):
+        if op.phase == "backward" and not op.outside:
+            by_label.setdefault(trace.calls[op.call].path, []).append(index)
+    owner = _owner_of_idle_time(layers)
+    outside = {layer.type: index for index, layer in enumerate(layers) if layer.type in (LOSS, OPTIMIZER)}
+    shares: dict[str, list[Share]] = {}
+    for label in dict.fromkeys(labels):
+        ran = by_label.get(label)
+        if label in (LOSS, OPTIMIZER):
+            shares[label] = [(outside.get(label, 0), 1.0)]
+        elif ran:
+            shares[label] = _by_bytes(ran, home, costs)
+        else:
+            found = (owner(path) for path in (label, *ancestors(label)))
+            shares[label] = [(next((index for index in found if index is not None), 0), 1.0)]
+    return [shares[label] for label in labels]
 
 
 def shares_by_path(layers: Sequence[Layer], boundaries: Sequence[str]) -> list[list[Share]]:

@@ -13,12 +13,13 @@ from torch import nn
 from flopscope import assembly, timing
 from flopscope.diagnosis import Why
 from flopscope.environment import environment
-from flopscope.errors import InputError
+from flopscope.errors import InputError, MeasurementError
 from flopscope.progress import shown
 from flopscope.records import Machine, Settings, Trace
 from flopscope.reports import Report
 from flopscope.subjects import Subject, check_device
 
+from .training import Loss, training_step
 from .walk import Walk
 
 __all__ = ["EFFORTS", "count", "explain", "profile", "report_of"]
@@ -35,6 +36,9 @@ def profile(
     dtype: Any = None,
     threads: int | None = None,
     channels_last: bool = False,
+    train: bool = False,
+    loss: Loss | None = None,
+    optimizer: Any = None,
     latency: bool = True,
     effort: str = "normal",
     max_seconds: float | None = None,
@@ -60,6 +64,11 @@ def profile(
         dtype: run a copy converted to this dtype ("bfloat16" or a torch.dtype).
         threads: number of threads of one operator, for the measurement.
         channels_last: run a copy in channels_last memory format.
+        train: count and time one training step: forward in train mode, loss, backward, and the
+            optimizer's step where one is given.
+        loss: makes a scalar of the model's output; the mean of its floating outputs by default.
+        optimizer: an optimizer of the model (copied with its settings and state), or what makes one
+            of parameters: a class, or a function.
         latency: measure. Without it this is `count`.
         effort: "quick": 1.5 seconds of sampling, and latencies taken apart by the roofs alone; "normal":
             at most 5, and every operator run alone for what it takes with its data at hand; "thorough":
@@ -69,7 +78,8 @@ def profile(
         machine: the roofs to hold latencies against: a `Machine`, or a data sheet by name or path
             (what follows from it is an estimate). None: those of this machine, measured once in a
             process apart and kept; False: none.
-        strict: raise MeasurementError where an op has no price.
+        strict: raise MeasurementError where an op has no price, or the measurement was disturbed;
+            the error's `report` holds what was measured all the same.
         progress: called with a stage's name and the share of it that is done; True to show a
             bar on stderr, False for silence, None to show it where stderr is a terminal.
         explain: path of a layer to do otherwise, that `report.why(path)` can compare; "": those
@@ -87,6 +97,7 @@ def profile(
         dtype=None if dtype is None else str(dtype).removeprefix("torch."),
         threads=threads,
         channels_last=channels_last,
+        train=train,
         latency=latency,
         effort=effort,
         max_seconds=max_seconds,
@@ -95,9 +106,19 @@ def profile(
         machine=machine if isinstance(machine, str) else None,
     )
     _check(settings)
+    step = training_step(settings, loss, optimizer)
     with shown(progress) as told, timing.without_collection(), _room_to_nest():
-        walk = Walk(Subject(model, settings), inputs, settings, told, machine=machine, explain=explain)
-        return walk.report()
+        walk = Walk(
+            Subject(model, settings), inputs, settings, told, machine=machine, explain=explain, step=step
+        )
+        report = walk.report()
+    if strict and report.quality is not None and report.quality.word != "good":
+        raise MeasurementError(
+            f"timing is {report.quality.word}: {'; '.join(report.quality.reasons)}",
+            hint=report.quality.remedy,
+            report=report,
+        )
+    return report
 
 
 def explain(model: nn.Module, inputs: Any = None, path: str = "", **keywords: Any) -> Why:
@@ -125,6 +146,9 @@ def count(
     device: str | None = None,
     dtype: Any = None,
     channels_last: bool = False,
+    train: bool = False,
+    loss: Loss | None = None,
+    optimizer: Any = None,
     seed: int = 0,
     strict: bool = False,
     progress: Told = None,
@@ -142,6 +166,9 @@ def count(
         device=device,
         dtype=dtype,
         channels_last=channels_last,
+        train=train,
+        loss=loss,
+        optimizer=optimizer,
         latency=False,
         seed=seed,
         strict=strict,

@@ -23,6 +23,8 @@ from flopscope.records import Machine, Replay, Settings, Timings, Trace
 from flopscope.reports import Report
 from flopscope.subjects import Subject
 
+from .training import TrainingStep
+
 REPLAY_SECONDS = {"quick": 0.0, "normal": 4.0, "thorough": 12.0}
 PROCESSES = {"thorough": 2}
 COUNTERFACTUAL_SECONDS = 15.0
@@ -44,6 +46,7 @@ class Walk:
         *,
         machine: Machine | str | bool | None = None,
         explain: str | None = None,
+        step: TrainingStep | None = None,
     ) -> None:
         self.subject = subject
         self.settings = settings
@@ -51,6 +54,7 @@ class Walk:
         self.given = None if given is None else inputs.describe(given)
         self.machine = machine
         self.explain = explain
+        self.step = step
         self.call = Inputs()
         self.notes = list(subject.notes)
         self.said_of_replays: list[str] = []
@@ -63,6 +67,9 @@ class Walk:
             torch.compiler.set_stance("force_eager") if compiled else nullcontext(),
             _disable_current_modes(),
             _threads(self.settings.threads),
+            torch.inference_mode(False)
+            if self.step
+            else nullcontext(),  # inference tensors have no gradients
         ):
             trace = self._traced()
             measurable = self.settings.latency and self._is_measurable()
@@ -100,7 +107,11 @@ class Walk:
             except tracing.TraceError as failure:
                 failures.append(failure)
             reason = failures[-1].__cause__
-            if self.subject.has_data and reason is not None and inputs.needs_values(reason):
+            if (
+                self.subject.has_data
+                and reason is not None
+                and (inputs.needs_values(reason) or (self.step is not None and self.given is not None))
+            ):
                 # Nothing is wrong with this input; it only cannot do without values.
                 return self._traced_for_real([call], failures[-1])
         if not self.subject.has_data:
@@ -117,8 +128,9 @@ class Walk:
                 failures.append(failure)
                 continue
             reason = without.__cause__
+            where = f"the {without.stage} stopped at {without.path or 'the top'}"
             self.warnings.append(
-                f"counted on a real run, for without data the forward stopped at {without.path or 'the top'} "
+                f"counted on a real run, for without data {where} "
                 f"({type(reason).__name__}: {_first_line(reason)}); they hold for the values of this input"
             )
             return trace
@@ -131,14 +143,13 @@ class Walk:
             tracing.run_once(model, settle.args, settle.kwargs)
             self.subject.lazy = False
         made = self._made(call, "meta" if meta else self.subject.device)
-        trace = tracing.trace(
-            model,
-            made.args,
-            made.kwargs,
-            keep=costs.has_formula,
-            meta=meta,
-            device=self.subject.device,
-        )
+        device = self.subject.device
+        if self.step is None:
+            keep = costs.has_formula
+            trace = tracing.trace(model, made.args, made.kwargs, keep=keep, meta=meta, device=device)
+        else:
+            given = self.subject.model
+            trace = self.step.traced(model, made.args, made.kwargs, given=given, meta=meta, device=device)
         return trace, made
 
     def _settled(self, call: Inputs, trace: Trace, made: Made) -> Trace:
@@ -200,9 +211,9 @@ class Walk:
         made = self._made(self.call, self.subject.device)
         private = self.subject.private()
         seconds = self.settings.max_seconds or timing.SECONDS[self.settings.effort]
-        others = PROCESSES.get(self.settings.effort, 0)
+        others = PROCESSES.get(self.settings.effort, 0) if self.step is None else 0
         try:
-            with tracing.borrowed(private):
+            with tracing.borrowed(private, evaluating=self.step is None):
                 timings = timing.measure(
                     private,
                     made.args,
@@ -211,6 +222,7 @@ class Walk:
                     sampling=timing.Sampling(seconds / (1 + others)),
                     device=self.subject.device,
                     progress=self.progress,
+                    step=self.step.timed(private, self.subject.model) if self.step else None,
                 )
         except Exception as failure:  # whatever the model may raise
             raise inputs.explain(self.subject.model, failure, inputs=self.call) from failure
@@ -244,23 +256,27 @@ class Walk:
         )
 
     def _done_otherwise(self, report: Report, trace: Trace) -> Report:
-        """Do the layers that were asked for otherwise, and measure that beside them.
+        """Do the layers that were asked for otherwise, and measure that beside them, in other processes.
 
-        After all timing: an alternative may be larger than the layer, and change how the allocator goes on.
+        After all timing: they take the processors.
         """
         asked = self.explain is not None or self.settings.effort == "thorough"
         if not asked or torch.device(self.subject.device).type != "cpu":
             return report
         wanted = diagnosis.worth_explaining(report, self.explain or "", count=EXPLAINED_LAYERS)
+        notes: list[str] = []
+        found = experiments.counterfactuals(
+            [[trace.ops[op] for op in report.layers[index].ops] for index in wanted],
+            seconds=COUNTERFACTUAL_SECONDS,
+            freed=_freed(trace),
+            progress=self.progress,
+            notes=notes,
+        )
         evidence = list(report.evidence)
-        for number, index in enumerate(wanted):
-            self.progress("doing layers otherwise", number / len(wanted))
-            found = experiments.counterfactuals(
-                [trace.ops[op] for op in report.layers[index].ops],
-                seconds=COUNTERFACTUAL_SECONDS / len(wanted),
-            )
-            evidence[index] = dataclasses.replace(evidence[index], counterfactuals=found)
-        return diagnosis.with_verdicts(dataclasses.replace(report, evidence=tuple(evidence)))
+        for index, others in zip(wanted, found, strict=True):
+            evidence[index] = dataclasses.replace(evidence[index], counterfactuals=others)
+        told = dataclasses.replace(report, evidence=tuple(evidence), notes=(*report.notes, *notes))
+        return diagnosis.with_verdicts(told)
 
     def _made(self, call: Inputs, device: str) -> Made:
         settings = self.settings
@@ -282,6 +298,12 @@ def _threads(count: int | None) -> Iterator[None]:
     finally:
         if count is not None:
             torch.set_num_threads(before)
+
+
+def _freed(trace: Trace) -> list[int]:
+    """Sizes of the activations that the run frees on its way, each once, in the order of their birth."""
+    freed = (held for held in trace.storages if held.role == "activation" and held.died is not None)
+    return list(dict.fromkeys(held.nbytes for held in freed))
 
 
 def _first_line(failure: BaseException | None) -> str:

@@ -22,7 +22,7 @@ from .findings import (
 from .machines import Bandwidth, Machine, Peak
 from .measurements import Latency, Timings, Witnesses
 from .prices import KINDS, Block, Cost, MemoryPeak, OpCost
-from .rows import Coverage, Environment, Layer, OpRow, Settings, Violation, WholeRow
+from .rows import Coverage, Environment, Layer, OpRow, Phase, Settings, Violation, WholeRow
 from .runs import Input, Module, ModuleCall, OpCall, Parameter, Shape, Storage, TensorSpec, Trace
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "OpRow",
     "Parameter",
     "Peak",
+    "Phase",
     "Quality",
     "Replay",
     "Settings",

@@ -94,7 +94,9 @@ class Counterfactual:
     """The same layer done otherwise, measured beside it in one run: `latency_s` against `this_s`, in medians.
 
     `low` and `high` are an interval of the ratio `latency_s / this_s`. `macs` and `flops` are those of the
-    other way; with `same_function` it computes the same. `note` holds the conditions that matter.
+    other way, `this_macs` and `this_flops` those of what it was measured beside: of one call of the layer,
+    or of its costliest operator, which `subject` then names. With `same_function` it computes the
+    same. `note` holds the conditions that matter.
     """
 
     code: str
@@ -107,6 +109,9 @@ class Counterfactual:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    this_macs: int | None = None
+    this_flops: int | None = None
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ class Timings:
     `epochs` says of each round which of the epochs, spread over the measurement, it belongs to.
     `instrument_s` estimates what the instrument added to a round. Where the device works off a queue,
     `issued_s` holds the seconds in which the host had issued each bare pass: where they reach the pass's
-    own, launching is what it waits for. `repeats` are measurements of the same call in other processes.
+    own, launching is what it waits for. Of a training step `phases` holds the bare times of "forward",
+    "loss", "backward" and "optimizer", and `later` says of each stretch after the forward's whose it is: a
+    module's path, "(loss)" or "(optimizer)". `repeats` are measurements of the same call in other processes.
     """
 
     bare: Latency
@@ -67,3 +70,5 @@ class Timings:
     witnesses: Witnesses | None = None
     issued_s: tuple[float, ...] = ()
     repeats: tuple[Timings, ...] = ()
+    later: tuple[str, ...] = ()
+    phases: Mapping[str, Latency] = field(default_factory=dict)

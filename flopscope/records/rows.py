@@ -13,8 +13,8 @@ class Layer:
     """One row of a report: what a stretch of the model costs and takes.
 
     In `Report.layers` rows partition the run; in `Report.tree` they are inclusive. `depth` is
-    the level in the module tree (the root's is 0). `ops` indexes `Report.ops`. What was not
-    measured is None.
+    the level in the module tree (the root's is 0). `ops` indexes `Report.ops`. Of a training step,
+    `backward_s` is the backward's part of `latency_s`. What was not measured is None.
     """
 
     path: str
@@ -49,6 +49,7 @@ class Layer:
     headroom: float | None = None
     verdicts: tuple[str, ...] = ()
     quality: str | None = None
+    backward_s: float | None = None
 
     @property
     def arithmetic_intensity(self) -> float | None:
@@ -95,6 +96,21 @@ class WholeRow:
 
     name: str
     latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase of a training step: "forward", "loss", "backward" or "optimizer".
+
+    `latency_s` is the median over the bare steps; medians of parts do not quite add up to that of the whole.
+    """
+
+    name: str
+    macs: int
+    flops: int
+    bytes_read: int
+    bytes_written: int
+    latency_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

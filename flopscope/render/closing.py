@@ -133,6 +133,8 @@ def _whole_line(report: Report) -> str:
 
 def _formula_lines(report: Report) -> Iterator[str]:
     """What recognised blocks would move by their published formula, where they move something else."""
+    if report.phases:  # the formulas are those of a forward pass
+        return
     blocks = [layer for layer in report.layers if layer.formula_bytes is not None]
     for kind in dict.fromkeys(layer.kind for layer in blocks):
         members = [layer for layer in blocks if layer.kind == kind]

@@ -14,6 +14,7 @@ from flopscope.render.fitting import fitted
 from flopscope.render.grid import labelled, printable
 from flopscope.render.headers import alarm, header
 from flopscope.render.parts import traits
+from flopscope.render.phases import phases_text
 from flopscope.render.registry import Options, renderer
 from flopscope.render.rows import Row, arrange, by_layers, cut, gather, whole_of
 from flopscope.units import count_text, milliseconds_text
@@ -39,6 +40,7 @@ def render_text(report: Report, options: Options) -> str:
     parts = [_wrapped(header(report), options), _wrapped(alarm(report), options)]
     parts.append(f"{table}\n{more}".rstrip("\n"))
     parts.append(_wrapped([dropped, signs(report, rows, columns), *closing(report)], options))
+    parts.append(phases_text(report))
     parts.append("\n".join(bars.whole(report, options)))
     if options.by != "kind":
         kinds, columns = kinds_of(report)

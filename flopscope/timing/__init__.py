@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
@@ -26,10 +26,20 @@ from .observers import Observer
 from .probes import Probe
 from .repeats import repeats
 from .sampling import WAITED_NS, Log, Progress, Sampling, sample, warm_up
+from .steps import StepProbe
 
-__all__ = ["SECONDS", "Observer", "Sampling", "measure", "repeats", "without_collection"]
+__all__ = ["SECONDS", "Observer", "Sampling", "Step", "measure", "repeats", "without_collection"]
 
 N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a training step needs besides the model: its loss, and an optimizer where there is one."""
+
+    loss: Callable[[Any], torch.Tensor]
+    optimizer: torch.optim.Optimizer | None = None
+
 
 SECONDS = {"quick": 1.5, "normal": 5.0, "thorough": 15.0}
 
@@ -44,6 +54,7 @@ def measure(
     device: str = "cpu",
     progress: Progress = lambda stage, share: None,
     observer: Observer | None = None,
+    step: Step | None = None,
 ) -> Timings:
     """Time forward passes of `model`, bare and with a mark at every module boundary in turn.
 
@@ -56,19 +67,19 @@ def measure(
         device: the device's name, for the record.
         progress: called with a stage's name and the share of it that is done.
         observer: reads what the system tells; of this process by default.
+        step: time training steps with this loss and optimizer, in place of forward passes.
     """
-
-    def run() -> Any:
-        return model(*args, **kwargs)
-
+    probe: Probe | StepProbe = Probe(model, lambda: model(*args, **kwargs))
+    if step is not None:
+        probe = StepProbe(model, args, kwargs, loss=step.loss, optimizer=step.optimizer)
     gc.collect()
-    with torch.inference_mode(), without_collection(), observer or Observer() as seen:
-        probe = Probe(model, run)
-        warmups = warm_up(run, clock, sampling, progress)
+    with torch.inference_mode(step is None), without_collection(), observer or Observer() as seen:
+        warmups = warm_up(probe, clock, sampling, progress)
         boundaries = probe.boundaries()
+        stretches = max(0, len(boundaries) - 1) + len(probe.later)
         seen.look_again()
         before = _Readings.of(seen)
-        log = sample(probe, len(boundaries), clock=clock, sampling=sampling, observer=seen, progress=progress)
+        log = sample(probe, stretches, clock=clock, sampling=sampling, observer=seen, progress=progress)
         witnesses = _witnesses(log, seen, before, _Readings.of(seen))
     whole = tuple(sum(stretches) for stretches in log.marked)
     return Timings(
@@ -85,6 +96,11 @@ def measure(
         epochs=tuple(log.epochs),
         witnesses=witnesses,
         issued_s=tuple(log.issued) if clock.queues else (),
+        later=probe.later,
+        phases={
+            name: Latency(samples)
+            for name, samples in zip(probe.phases, zip(*log.phases, strict=True), strict=True)
+        },
     )
 
 

@@ -21,36 +21,53 @@ class Probe:
 
     def __init__(self, model: nn.Module, run: Callable[[], Any]) -> None:
         self.run = run
-        self._modules = [
-            (path, module)
-            for path, module in model.named_modules()
-            if not isinstance(module, torch.jit.ScriptModule | torch.jit.ScriptFunction)
-        ]
+        self.later: tuple[str, ...] = ()
+        self.phases = ("forward",)
+        self._modules = wrappable(model)
+
+    def bare(self, mark: Callable[[], Any]) -> tuple[list[Any], Any]:
+        """One pass between two marks; and what it made."""
+        before = mark()
+        output = self.run()
+        return [before, mark()], output
 
     def boundaries(self) -> tuple[str, ...]:
         """The order in which modules are entered ("+path") and left ("-path") in one pass."""
         order: list[str] = []
         named = [(module, _noting(module.forward, path, order)) for path, module in self._modules]
-        with _replaced(named):
+        with replaced(named):
             self.run()
         return tuple(order)
 
-    def marking(self, mark: Callable[[], Any]) -> Callable[[], list[Any]]:
-        """A pass that calls `mark` at every boundary, and gives what it said."""
+    def marking(self, mark: Callable[[], Any]) -> Callable[[], list[list[Any]]]:
+        """A pass that calls `mark` at every boundary, and gives what it said, in one unbroken row."""
         marks: list[Any] = []
-        wrapped = [(module, _marked(module.forward, mark, marks.append)) for _, module in self._modules]
+        wrapped = [
+            (module, marked_forward(module.forward, mark, marks.append)) for _, module in self._modules
+        ]
 
-        def marked_pass() -> list[Any]:
+        def marked_pass() -> list[list[Any]]:
             marks.clear()
-            with _replaced(wrapped):
+            with replaced(wrapped):
                 output = self.run()
             del output  # held until the last mark: freeing it is not part of the pass
-            return list(marks)
+            return [list(marks)]
 
         return marked_pass
 
 
-def _marked(forward: Forward, mark: Callable[[], Any], note: Callable[[Any], None]) -> Forward:
+def wrappable(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules of a model that take a wrapper, by path."""
+    return [
+        (path, module)
+        for path, module in model.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule | torch.jit.ScriptFunction)
+    ]
+
+
+def marked_forward(forward: Forward, mark: Callable[[], Any], note: Callable[[Any], None]) -> Forward:
+    """A forward that marks its beginning and its end."""
+
     def marked(*args: Any, **kwargs: Any) -> Any:
         note(mark())
         result = forward(*args, **kwargs)
@@ -71,7 +88,7 @@ def _noting(forward: Forward, path: str, order: list[str]) -> Forward:
 
 
 @contextmanager
-def _replaced(forwards: list[tuple[nn.Module, Forward]]) -> Iterator[None]:
+def replaced(forwards: list[tuple[nn.Module, Forward]]) -> Iterator[None]:
     """Put each `forward` on its instance; afterwards restore what the instance had of its own."""
     own = [module.__dict__.get("forward") for module, _ in forwards]
     try:

@@ -12,9 +12,11 @@ from flopscope.clocks import Clock
 
 from .observers import Observer, increments
 from .probes import Probe
+from .steps import StepProbe
 
 WARMUP_LEAST, WARMUP_MOST = 3, 20
 ROUNDS_LEAST, ROUNDS_MOST = 8, 1000
+ROUNDS_LEAST_SLOW = 3  # of a pass so long that eight rounds would take more than twice the time
 EPOCHS = 10  # slices of the time; what differs between them is no noise of single passes
 EPOCHS_LEAST = 4
 CLOSE_ENOUGH = 0.05
@@ -28,7 +30,10 @@ Now = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How long to sample: whole rounds until `max_seconds` are spent, within the two bounds."""
+    """How long to sample: whole rounds until `max_seconds` are spent, within the two bounds.
+
+    Where a pass takes more than the `rounds_least`th part of `max_seconds`, fewer rounds will do.
+    """
 
     max_seconds: float
     rounds_least: int = ROUNDS_LEAST
@@ -48,32 +53,33 @@ class Log:
     faults: list[int] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     issued: list[float] = field(default_factory=list)
+    phases: list[tuple[float, ...]] = field(default_factory=list)
     stretch_delays: list[tuple[int, ...]] = field(default_factory=list)
     stretch_faults: list[tuple[int, ...]] = field(default_factory=list)
     astray: int = 0
     stop_reason: str = "time"
 
 
-def warm_up(run: Callable[[], Any], clock: Clock, sampling: Sampling, progress: Progress) -> int:
+def warm_up(probe: Probe | StepProbe, clock: Clock, sampling: Sampling, progress: Progress) -> int:
     """Run until the last three passes agree within 10 %; at most a quarter of the time."""
     times: list[float] = []
     started = sampling.now()
     while len(times) < WARMUP_MOST:
         progress("warm-up", len(times) / WARMUP_MOST)
-        before = clock.mark()
-        output = run()
-        times.append(sum(clock.settle((before, clock.mark()))))
+        marks, output = probe.bare(clock.mark)
+        times.append(sum(clock.settle(marks)))
         del output
         late = sampling.now() - started > sampling.max_seconds / 4
-        steady = len(times) >= WARMUP_LEAST and max(times[-3:]) <= 1.1 * min(times[-3:])
-        if steady or (late and len(times) >= WARMUP_LEAST):
+        enough = len(times) >= WARMUP_LEAST
+        steady = enough and max(times[-3:]) <= 1.1 * min(times[-3:])
+        if steady or (late and (enough or times[-1] > sampling.max_seconds / ROUNDS_LEAST)):
             break
     return len(times)
 
 
 def sample(
-    probe: Probe,
-    boundaries: int,
+    probe: Probe | StepProbe,
+    stretches: int,
     *,
     clock: Clock,
     sampling: Sampling,
@@ -82,7 +88,7 @@ def sample(
 ) -> Log:
     """Take rounds of one bare and one marked pass, in turn first; some read the system's counters.
 
-    A round whose marked pass met another number of boundaries took another path: it is left out,
+    A round whose marked pass has another number of stretches took another path: it is left out,
     and counted.
     """
     log = Log()
@@ -91,22 +97,32 @@ def sample(
     started, epoch, turn = sampling.now(), 0, 0
     while turn < sampling.rounds_most:
         spent = sampling.now() - started
-        if spent > sampling.max_seconds and turn >= sampling.rounds_least:
+        if spent > sampling.max_seconds and turn >= _rounds_least(log, sampling):
             return log
-        progress("timing", min(1.0, spent / sampling.max_seconds))
-        before, epoch = epoch, min(int(EPOCHS * spent / sampling.max_seconds), EPOCHS - 1)
+        # By turns where a pass is so short that the rounds are over first: epochs there must be.
+        share = min(1.0, max(spent / sampling.max_seconds, turn / sampling.rounds_most))
+        progress("timing", share)
+        before, epoch = epoch, min(int(EPOCHS * share), EPOCHS - 1)
         if epoch != before:
             observer.look_again()
-            if turn >= sampling.rounds_least and is_known_closely(log):
+            long = EPOCHS * spent >= sampling.max_seconds  # what disturbs comes in spells
+            if long and turn >= sampling.rounds_least and is_known_closely(log):
                 log.stop_reason = "steady"
                 return log
-        _round(probe, marked, log, clock=clock, observer=observer, epoch=epoch, expected=boundaries)
+        _round(probe, marked, log, clock=clock, observer=observer, epoch=epoch, expected=stretches)
         for every, count in counted:
             if turn % every == 0:
-                count(boundaries)
+                count(stretches)
         turn += 1
     log.stop_reason = "rounds"
     return log
+
+
+def _rounds_least(log: Log, sampling: Sampling) -> int:
+    """The least rounds: so many that their bare passes take no more than the time, or three."""
+    if not log.bare or (typical := median(log.bare)) <= 0:
+        return sampling.rounds_least
+    return min(sampling.rounds_least, max(ROUNDS_LEAST_SLOW, int(sampling.max_seconds / typical)))
 
 
 def is_known_closely(log: Log) -> bool:
@@ -137,8 +153,8 @@ def _decisive(stretches: tuple[float, ...]) -> list[int]:
 
 
 def _round(
-    probe: Probe,
-    marked: Callable[[], list[Any]],
+    probe: Probe | StepProbe,
+    marked: Callable[[], list[list[Any]]],
     log: Log,
     *,
     clock: Clock,
@@ -153,19 +169,20 @@ def _round(
 
     def marked_pass() -> tuple[float, ...]:
         clock.lead(log.issued[-1] if log.issued else 0.0)
-        marks = marked()
-        return clock.settle(marks) if len(marks) == expected else ()
+        found = tuple(second for row in marked() for second in clock.settle(row))
+        return found if len(found) == expected else ()
 
     if first:
         stretches = marked_pass()
-    bare = _bare(probe.run, clock, observer)
+    bare = _bare(probe, clock, observer)
     if not first:
         stretches = marked_pass()
-    if not stretches and expected > 1:
+    if not stretches and expected:
         log.astray += 1
         return
-    seconds, delay, faults, cpu, issued = bare
-    log.bare.append(seconds)
+    phases, delay, faults, cpu, issued = bare
+    log.bare.append(sum(phases))
+    log.phases.append(phases)
     log.marked.append(stretches)
     log.epochs.append(epoch)
     log.products.append(product)
@@ -175,26 +192,26 @@ def _round(
     log.issued.append(issued)
 
 
-def _bare(run: Callable[[], Any], clock: Clock, observer: Observer) -> tuple[float, float, int, float, float]:
-    """One pass without marks: seconds, run-delay, faults, processor time, seconds to issue it."""
+def _bare(
+    probe: Probe | StepProbe, clock: Clock, observer: Observer
+) -> tuple[tuple[float, ...], float, int, float, float]:
+    """One pass, no module marked: seconds by phase, run-delay, faults, CPU time, seconds to issue it."""
     waited, faulted = observer.run_delay, observer.faults
     delay = waited() if waited else 0
     faults = faulted() if faulted else 0
     cpu, host = time.process_time_ns(), time.perf_counter_ns()
-    before = clock.mark()
-    output = run()
-    after = clock.mark()
+    marks, output = probe.bare(clock.mark)
     issued = time.perf_counter_ns() - host
-    seconds = sum(clock.settle((before, after)))
+    phases = clock.settle(marks)
     cpu = time.process_time_ns() - cpu
     faults = (faulted() if faulted else 0) - faults
     delay = max(0, (waited() if waited else 0) - delay)
     del output  # held until the clock was read: freeing it is not part of the pass
-    return seconds, delay * 1e-9, faults, cpu * 1e-9, issued * 1e-9
+    return phases, delay * 1e-9, faults, cpu * 1e-9, issued * 1e-9
 
 
 def _counted_passes(
-    probe: Probe, observer: Observer, log: Log
+    probe: Probe | StepProbe, observer: Observer, log: Log
 ) -> Sequence[tuple[int, Callable[[int], None]]]:
     """Passes that read a counter at every boundary, and how often to take one."""
     passes = []
@@ -207,10 +224,10 @@ def _counted_passes(
     return passes
 
 
-def _counting(marked: Callable[[], list[int]], kept: list[tuple[int, ...]]) -> Callable[[int], None]:
+def _counting(marked: Callable[[], list[list[int]]], kept: list[tuple[int, ...]]) -> Callable[[int], None]:
     def count(expected: int) -> None:
-        readings = marked()
-        if len(readings) == expected:
-            kept.append(increments(readings))
+        gained = tuple(gain for row in marked() for gain in increments(row))
+        if len(gained) == expected:
+            kept.append(gained)
 
     return count

@@ -146,7 +146,7 @@ def _stand_in(name: str) -> Callable[..., Any] | None:
 
 
 def _rnn_layer_backward(
-    source: Any, first: Any, second: Any, _bias: Any, _other: Any, hidden: Any, cells: Any, *rest: Any
+    source: Any, first: Any, second: Any, _bias: Any, _other: Any, hidden: Any, cells: Any, *_rest: Any
 ) -> tuple[Any, ...]:
     """A gradient for each; torch's meta kernel gives the two biases one tensor, and so a copy to make."""
     like = (source, first, second, first[:, 0], first[:, 0], hidden, cells)
