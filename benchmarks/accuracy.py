@@ -2,9 +2,9 @@
 
     python benchmarks/accuracy.py --out results.json --markdown benchmarks/results/accuracy.md
 
-On a machine at rest, about 15 minutes; `--only repeat` runs one part. Every measurement is made in a child
-process of its own, one after the other, while this one waits. A target that is not met is shown as not
-met, and so is one that could not be measured.
+For a machine at rest; a part takes one to four minutes, and `--only repeat` runs that alone. Every
+measurement is made in a child process of its own, one after the other, while this one waits. A target that
+is not met is shown as not met, and so is one that could not be measured.
 """
 
 from __future__ import annotations

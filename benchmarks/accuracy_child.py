@@ -51,7 +51,7 @@ def profiled(model: str, roofs: bool = False, **keywords: Any) -> dict[str, Any]
         keywords["machine"] = False
     report = flopscope.profile(net, IMAGE, progress=stages, **keywords)
     stages("end", 1.0)
-    return {**_told(report), "stages": stages.seconds, "wall_s": time.perf_counter() - start}
+    return {**_told(report), "model": model, "stages": stages.seconds, "wall_s": time.perf_counter() - start}
 
 
 def _told(report: Any) -> dict[str, Any]:
@@ -174,7 +174,9 @@ def _made(case: str) -> Any:
             self.layer = nn.Linear(32, 32)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            time.sleep(float(number))
+            end = time.perf_counter() + float(number)
+            while time.perf_counter() < end:
+                pass
             return self.layer(x)
 
     return Repeated() if kind == "repeated" else Slow()
@@ -237,6 +239,7 @@ def _product() -> float:
     """Seconds of a fixed matrix product: the processor's pace at the moment."""
     import torch
 
+    torch.set_num_threads(1)
     left = torch.ones(128, 128)
     start = time.perf_counter()
     torch.mm(left, left)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import accuracy_sums as sums
 from accuracy_processes import FailedError, ask, beside, run
-from accuracy_rows import Part, Plan, Row, at_most, listed, percent, seconds, seen
+from accuracy_rows import Part, Plan, Row, at_most, listed, percent, seconds, seen, threads_text
 
 SPREADS = {"peak": 0.05, "cache": 0.05, "DRAM": 0.10, "overhead": 0.20, "page fault": 0.20}
 MEASURING_S, EXPLAINED_S = 10.0, 30.0
@@ -29,10 +30,10 @@ def roofs(plan: Plan) -> Part:
         found = [ask("roofs", threads=threads, **_passes(plan)) for _ in range(times)]
         good = [one for one in found if one["quality"] == "good"]
         raw[f"threads {threads}"] = found
-        rows += list(_spreads(good, f"{threads} threads", of=len(found)))
+        rows += list(_spreads(good, threads_text(threads), of=len(found)))
         rows.append(
             seen(
-                f"seconds of a calibration, {threads} threads",
+                f"seconds of a calibration, {threads_text(threads)}",
                 f"{min(one['seconds'] for one in found):.1f} to {max(one['seconds'] for one in found):.1f}",
                 note=f"said: {listed([one['quality'] for one in found])}",
             )
@@ -42,49 +43,40 @@ def roofs(plan: Plan) -> Part:
             one = ask("roofs", threads=threads, **_passes(plan))
         raw[f"beside two, threads {threads}"] = [one]
         answer = "refused" if one["refusal"] else "taken"
-        what = f"roofs beside two spinning processes, {threads} threads"
+        what = f"roofs beside two spinning processes, {threads_text(threads)}"
         rows.append(Row(what, "refused", answer, one["refusal"] is not None, None, one["refusal"] or ""))
     return Part(tuple(rows), raw)
 
 
 def waiting(plan: Plan) -> Part:
     """What a user waits for, in a shell: first with nothing calibrated, then again; and why."""
-    rows, raw = [], {}
+    settings = ["--threads", "1", *(["--max-seconds", str(plan.seconds)] if plan.seconds else [])]
+    report, why = ["report", NETWORK, *settings], ["why", NETWORK, LAYER, *settings]
+    raw: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="flopscope-benchmark-") as folder:
-        cache = {"FLOPSCOPE_CACHE": folder}
-        settings = ["--threads", "1", *(["--max-seconds", str(plan.seconds)] if plan.seconds else [])]
-        report = ["report", NETWORK, *settings]
-        first, told = _command(report, cache)
-        refused = "" if list(Path(folder).rglob("*.json")) else "no roofs were kept: refused as disturbed"
-        raw["first report"] = {"seconds": first, "stderr": told}
-        again, told = _command(report, cache)
-        raw["second report"] = {"seconds": again, "stderr": told}
-        quick, told = _command([*report, "--effort", "quick"], cache)
-        raw["quick report"] = {"seconds": quick, "stderr": told}
-        why, told = _command(["why", NETWORK, LAYER, *settings], cache)
-        raw["why"] = {"seconds": why, "stderr": told}
+        for name, words in (
+            ("first", report),
+            ("again", report),
+            ("quick", [*report, "--effort", "quick"]),
+            ("why", why),
+        ):
+            raw[name] = _command(words, folder)
     with tempfile.TemporaryDirectory(prefix="flopscope-benchmark-") as folder:
         cache = {"FLOPSCOPE_CACHE": folder}
         parts = ask("profile", model=NETWORK, threads=1, roofs=True, environment=cache, **plan.sampling)
-    stages = parts["stages"]
     raw["parts"] = parts
-    measuring = sum(stages.get(name, 0.0) for name in MEASURING)
-    shown = " ".join(["flopscope", *report])
     rows = [
-        at_most(f"{shown}: first time, calibration included", first, MEASURING_S, seconds, note=refused),
-        at_most(
-            "of that, the measuring itself: roofs, warm-up, sampling, replays",
-            measuring,
-            MEASURING_S,
-            seconds,
-            detail="by the same call in Python",
-            note="" if parts["has_roofs"] else "without roofs: refused as disturbed",
+        _waited(raw["first"], MEASURING_S, "first time, calibration included"),
+        _measuring(parts),
+        _waited(raw["first"], EXPLAINED_S, "first time, calibration, replays and reasons included"),
+        _waited(raw["again"], MEASURING_S, "roofs known"),
+        _waited(raw["quick"], None, "roofs known"),
+        _waited(raw["why"], EXPLAINED_S, "roofs known"),
+        seen(
+            "stages of a first time, from Python",
+            ", ".join(f"{name} {taken:.1f} s" for name, taken in parts["stages"].items()),
+            note="the last stage holds all that follows it, the report included",
         ),
-        at_most(f"{shown}: with calibration, replays and reasons", first, EXPLAINED_S, seconds, note=refused),
-        at_most(f"{shown}: roofs known", again, MEASURING_S, seconds),
-        seen(f"{shown} --effort quick: roofs known", seconds(quick), value=quick),
-        at_most(f"flopscope why {NETWORK} {LAYER}: roofs known", why, EXPLAINED_S, seconds),
-        seen("stages of the first time", ", ".join(f"{n} {s:.1f} s" for n, s in stages.items())),
     ]
     return Part(tuple(rows), raw)
 
@@ -180,13 +172,47 @@ def _sized(name: str, one: Any, *, note: str) -> Iterator[Row]:
 # --------------------------------------------------------------------------- commands
 
 
-def _command(words: Sequence[str], environment: dict[str, str]) -> tuple[float, str]:
-    """Seconds of one command as a user runs it, and what it said beside its result."""
-    taken, done = run([sys.executable, "-P", "-m", "flopscope", *words], environment=environment)
+def _command(words: Sequence[str], cache: str) -> dict[str, Any]:
+    """One command as a user runs it: seconds, what it said beside its result, whether it had roofs."""
+    command, known = [sys.executable, "-P", "-m", "flopscope", *words], _has_roofs(cache)
+    taken, done = run(command, environment={"FLOPSCOPE_CACHE": cache})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise FailedError(f"flopscope {' '.join(words)}: {last}")
-    return taken, done.stderr
+    return {
+        "words": list(words),
+        "seconds": taken,
+        "stderr": done.stderr,
+        "roofs_known": known,
+        "roofs_kept": _has_roofs(cache),
+    }
+
+
+def _has_roofs(cache: str) -> bool:
+    return any(Path(cache).rglob("*.json"))
+
+
+def _waited(told: dict[str, Any], limit: float | None, when: str) -> Row:
+    """How long a command took, against its target where it has one."""
+    note = "" if told["roofs_kept"] else "roofs refused as disturbed: calibrated longer, nothing explained"
+    if told["roofs_kept"] and not told["roofs_known"] and not when.startswith("first"):
+        note = "calibrated here, for the roofs had been refused before"
+    what = f"`flopscope {' '.join(told['words'])}`, {when}"
+    if limit is None:
+        return seen(what, seconds(told["seconds"]), value=told["seconds"], note=note)
+    row = at_most(what, told["seconds"], limit, seconds, note=note)
+    return replace(row, met=bool(row.met) and told["roofs_kept"])  # without roofs it is another task
+
+
+def _measuring(parts: dict[str, Any]) -> Row:
+    """The stages that measure, of the same call from Python."""
+    return at_most(
+        "of a first time, the measuring itself: roofs, warm-up, sampling, replays",
+        sum(parts["stages"].get(name, 0.0) for name in MEASURING),
+        MEASURING_S,
+        seconds,
+        note="" if parts["has_roofs"] else "roofs refused as disturbed: calibrated longer, no replays",
+    )
 
 
 def _passes(plan: Plan) -> dict[str, int]:

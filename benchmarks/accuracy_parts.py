@@ -8,7 +8,19 @@ from typing import Any
 
 import accuracy_sums as sums
 from accuracy_processes import ask, beside
-from accuracy_rows import Part, Plan, Row, at_least, at_most, listed, percent, plain, seconds, seen
+from accuracy_rows import (
+    Part,
+    Plan,
+    Row,
+    at_least,
+    at_most,
+    listed,
+    percent,
+    plain,
+    seconds,
+    seen,
+    threads_text,
+)
 
 CLOSURE = {1: 0.03, 2: 0.10}
 PER_LEAF_S, OF_THE_WHOLE = 3e-6, 0.02
@@ -36,11 +48,11 @@ def closure(plan: Plan) -> Part:
             name = against.removeprefix("bare_").removesuffix("_s").replace("_", " ")
             rows.append(
                 at_most(
-                    f"Σ layers / bare {name} - 1, {_threads(threads)}, worst network",
+                    f"Σ layers / bare {name} - 1, {threads_text(threads)}, worst network",
                     abs(worst - 1),
                     limit,
                     percent,
-                    detail=", ".join(f"{_short(net)} {ratio:.3f}" for net, ratio in ratios.items()),
+                    detail=_by_network(ratios, "{:.3f}".format),
                     note=_words(ours),
                 )
             )
@@ -99,8 +111,8 @@ def repeat(plan: Plan) -> Part:
             for threads, ones in found.items():
                 ones.append(ask("profile", model=net, threads=threads, effort=effort, **sampling))
         for threads, ones in found.items():
-            rows += _repeated(ones, f"{_short(net)}, {effort}, {_threads(threads)}", threads)
-            raw[f"{effort}, {_threads(threads)}"] = ones
+            rows += _repeated(ones, f"{_short(net)}, {effort}, {threads_text(threads)}", threads)
+            raw[f"{effort}, {threads_text(threads)}"] = ones
     return Part(tuple(rows), raw)
 
 
@@ -118,7 +130,7 @@ def disturbed(plan: Plan) -> Part:
     layers = _resident(quiet)
     rows = [
         seen(
-            "quiet runs: largest layers' floors, run to run",
+            f"quiet runs beside each other: floors of the {len(layers)} cache-resident layers",
             _middle_and_p90(sums.differences(quiet, layers), percent),
             note=f"said: {listed([one['quality'] for one in quiet])}",
         )
@@ -248,7 +260,3 @@ def _words(processes: Sequence[Any]) -> str:
 
 def _short(address: str) -> str:
     return address.partition(":")[2] or address
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread" if count == 1 else f"{count} threads"

@@ -107,6 +107,10 @@ def verdict(parts: dict[str, Part]) -> str:
     return f"{met} of {len(judged)} targets are met."
 
 
+def threads_text(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"
+
+
 def listed(names: Sequence[str]) -> str:
     """Words and how often each was said."""
     counted = {name: names.count(name) for name in sorted(set(names))}

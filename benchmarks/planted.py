@@ -33,12 +33,15 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 SIDES = ("planted", "control")
 HEAD = ("case", "finding", "planted", "control", "share of the time", "besides, planted", "besides, control")
 COMPANY = {
-    "spin": "print('ready', flush=True)\nwhile True: pass",
+    "spin": (
+        "import os; parent = os.getppid()\nprint('ready', flush=True)\nwhile os.getppid() == parent: pass"
+    ),
     "stream": (
-        "import torch; torch.set_num_threads(1); x = torch.zeros(2**26)\n"
-        "print('ready', flush=True)\nwhile True: x.add_(1.0)"
+        "import os, torch; parent = os.getppid(); torch.set_num_threads(1); x = torch.zeros(2**26)\n"
+        "print('ready', flush=True)\nwhile os.getppid() == parent: x.add_(1.0)"
     ),
 }
+"""Foreign processes; none outlives who started it."""
 _LONGEST_S = 120.0
 
 Run = dict[str, Any]
@@ -59,7 +62,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", help="only this one; may be repeated")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default 3)")
-    parser.add_argument("--seconds", type=float, default=0.8, help="of sampling in a run (default 0.8)")
+    parser.add_argument("--seconds", type=float, default=0.6, help="of sampling in a run (default 0.6)")
     parser.add_argument("--patience", type=int, default=2, help="further tries of a run that was void")
     parser.add_argument("--why", action="store_true", help="print the explanation of each failing run")
     parser.add_argument("--out", help="write all runs here, as JSON")
@@ -76,8 +79,9 @@ def _options() -> argparse.Namespace:
 
 def _one(options: argparse.Namespace) -> Run:
     """Profile one side of one case, and tell what was found of the layer that is meant."""
-    import flopscope
     import torch
+
+    import flopscope
 
     case = _cases(options.case)[0]
     side = getattr(case, options.side)
@@ -237,8 +241,8 @@ class _Roofs:
             path = str(self._folder / f"{len(self._files)}.pickle")
             command = [sys.executable, str(Path(__file__)), "--roofs", str(key[0]), "--machine", path]
             env = {**_clean(), **(side.env if side.own_roofs else {})}
-            subprocess.run(command, env=env, check=True)
-            self._files[key] = path
+            done = subprocess.run(command, env=env, check=False).returncode == 0
+            self._files[key] = path if done else ""  # without them a run asks for its own
         return self._files[key]
 
 
@@ -317,7 +321,8 @@ def _summary(cases: Sequence[Any], runs: Mapping[str, Mapping[str, list[Run]]], 
         told = [answer for answer in answers if answer is not None]
         right = sum(answer is wanted for answer in told)
         lines.append(
-            f"{side}: {right} of {len(told)} runs as they should be, {len(answers) - len(told)} void or failed"
+            f"{side}: {right} of {len(told)} runs as they should be, "
+            f"{len(answers) - len(told)} void or failed"
         )
     where = f"{here.date}, {here.cpu} ({here.capability}), {here.cores} cores, torch {here.torch}"
     return "\n\n".join([*lines, f"{where}; {took:.0f} s"])
@@ -335,7 +340,13 @@ def _write_json(
         "environment": dataclasses.asdict(environment()),
         "seconds": took,
         "cases": [
-            {"name": case.name, "code": case.code, "path": case.path, "why": case.why, "runs": runs[case.name]}
+            {
+                "name": case.name,
+                "code": case.code,
+                "path": case.path,
+                "why": case.why,
+                "runs": runs[case.name],
+            }
             for case in cases
         ],
     }

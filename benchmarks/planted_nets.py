@@ -121,19 +121,27 @@ class AfterFlood(nn.Module):
 
 
 class Waiting(nn.Module):
-    """Python that computes nothing, between two layers."""
+    """Python that computes nothing."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
-        self.fc, self.seconds = nn.Linear(256, 256), seconds
+        self.seconds = seconds
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Layer, wait, layer."""
-        x = self.fc(x)
-        end = time.perf_counter() + self.seconds
-        while time.perf_counter() < end:
-            pass
-        return x + 1
+        """Wait."""
+        _busy(self.seconds)
+        return x
+
+
+def _busy(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def _slow_double(x: torch.Tensor) -> torch.Tensor:
+    _busy(300e-6)
+    return x * 2.0
 
 
 def denormal(layer: nn.Linear) -> nn.Linear:
@@ -177,13 +185,20 @@ CASES = (
     ),
     Case(
         "tiny-tensors", "dispatch-overhead", "layer",
-        Side(lambda: row(first=nn.ReLU(), layer=nn.ReLU()), (1, 16)), Side(RELU.net, (8, 64, 56, 56), env=POOLED),
+        Side(lambda: row(first=nn.ReLU(), layer=nn.ReLU()), (1, 16)),
+        Side(RELU.net, (8, 64, 56, 56), env=POOLED),
         "16 numbers: nothing to compute or move beside the call itself; the control has 1.6 million",
     ),
     Case(
-        "python-between", "dispatch-overhead", "(ops)",
-        Side(lambda: Waiting(300e-6), (64, 256)), Side(lambda: Waiting(0.0), (4096, 256), env=POOLED),
-        "300 µs of Python in which no operator runs; the control's container adds at once",
+        "python-alone", "dispatch-overhead", "layer",
+        Side(lambda: row(first=nn.ReLU(), wait=Waiting(300e-6), layer=nn.ReLU()), (64, 1024)),
+        Side(lambda: row(first=nn.ReLU(), layer=nn.ReLU()), (2048, 1024), env=POOLED),
+        "300 µs of Python in a module without operators, before the layer; the control has 8 MB and no wait",
+    ),
+    Case(
+        "python-amid", "unknown", "(ops)",
+        Side(lambda: Doing(_slow_double), (64, 1024)), Side(lambda: Doing(lambda x: x * 2.0), (64, 1024)),
+        "300 µs of Python beside an operator: nothing tells the two apart, and nothing else may be blamed",
     ),
     Case(
         "one-row", "matrix-vector", "layer",
@@ -198,10 +213,10 @@ CASES = (
         "a 1x1 convolution of one pixel uses each weight once; the control's 784 pixels",
     ),
     Case(
-        "odd-groups", "channel-misaligned", "layer",
+        "odd-groups", "fallback-kernel", "layer",
         Side(lambda: row(layer=conv(51, 51, 3, 3)), (4, 51, 28, 28)),
         Side(lambda: row(layer=conv(64, 64, 3)), (4, 64, 28, 28)),
-        "groups of 17 channels: one more than a vector of 16 holds; the control has one group of 64",
+        "blocked layouts hold no groups of 17 channels, so that im2col runs; the control has one group of 64",
     ),
     Case(
         "odd-channels", "channel-misaligned", "layer",
@@ -247,8 +262,8 @@ CASES = (
     ),
     Case(
         "after-flood", "cold-data", "fc",
-        Side(lambda: AfterFlood(16_000_000), (4, 512)), Side(lambda: AfterFlood(1000), (4, 512)),
-        "64 MB of other data are written before each run of a layer with 1 MB of weights; in the control 4 kB",
+        Side(lambda: AfterFlood(16_000_000), (16, 512)), Side(lambda: AfterFlood(1000), (16, 512)),
+        "64 MB of other data are written before each run of a layer with 1 MB of weights; in the twin 4 kB",
     ),
     Case(
         "in-cache", "cache-resident", "layer",
@@ -287,7 +302,7 @@ CASES = (
     Case(
         "large-weights", "weights-reordered", "layer",
         Side(lambda: row(layer=conv(512, 512, 3)), (1, 512, 7, 7)), DENSE,
-        "oneDNN lays plain weights out anew in each call: 9.4 MB for 49 pixels; in the control 0.15 MB for 3136",
+        "oneDNN lays plain weights out anew in each call: 9.4 MB for 49 pixels; in the twin 0.15 MB for 3136",
     ),
     Case(
         "gelu", "transcendental", "layer",

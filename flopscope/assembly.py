@@ -126,7 +126,7 @@ def _explained(report: Report, draft: Draft, replays: Mapping[int, Replay]) -> R
     timings, times = draft.timings, draft.times
     assert timings is not None
     assert times is not None
-    judged = quality.assess(timings)
+    judged = quality.assess(timings, report.machine)
     rows, evidence = roofline.explained(
         report.layers,
         trace=draft.trace,
@@ -212,13 +212,9 @@ def _with_quality(rows: Sequence[Layer], times: LayerTimes) -> tuple[Layer, ...]
 def _with_state(environment: Environment, timings: Timings) -> Environment:
     """Add the state in which the measurement found the allocator: what it asks of the kernel in a pass."""
     seen = timings.witnesses
-    if seen is None or not seen.faults:
-        return environment
-    other: dict[str, Any] = {
-        **environment.other,
-        "page_faults_per_pass": f"{median(seen.faults):.0f}",
-        "stop_reason": timings.stop_reason,
-    }
+    other: dict[str, Any] = {**environment.other, "stop_reason": timings.stop_reason}
+    if seen is not None and seen.faults:
+        other["page_faults_per_pass"] = f"{median(seen.faults):.0f}"
     return dataclasses.replace(environment, other=other)
 
 

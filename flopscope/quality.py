@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from flopscope.records import Checkup, Quality, Timings, Witnesses
+from flopscope.records import Checkup, Machine, Quality, Timings, Witnesses
 from flopscope.units import number_text
 
 DELAYED, DELAYED_VOID = 0.03, 0.25
@@ -24,6 +24,9 @@ TICK_S = 0.016
 OTHERS, OTHERS_SHARE = 0.25, 0.05
 """Processors kept busy by others: a quarter of one is more than an idle system's housekeeping; on large
 machines that grows with the machine. They share caches, memory and clock even where they leave one alone."""
+STREAM_VOID = 0.5
+"""A stream's best rate against the roof of its size. A single stream reaches most of it; below half, another
+process takes as much again, and every layer that waits for memory waits for that process."""
 SWITCHES_PER_S, SWITCHES_LEAST = 50.0, 10
 """Involuntary switches per second and thread: a system at rest makes a few; beside one busy process the
 scheduler's slice of a few milliseconds makes hundreds. Fewer than ten in all are no rate."""
@@ -62,8 +65,10 @@ class _Finding:
     remedy: str = ""
 
 
-def assess(timings: Timings) -> Quality:
+def assess(timings: Timings, machine: Machine | None = None) -> Quality:
     """Judge a measurement by what the system told about it and by its own repeatability.
+
+    With the machine's roofs at hand also by the bandwidth that was to be had meanwhile.
 
     Sources that a platform lacks are left out; where nothing else is found, what was not watched is the
     one reason beside "good".
@@ -76,6 +81,7 @@ def assess(timings: Timings) -> Quality:
         *_idling(timings, witnesses),
         *_crowd(timings, witnesses),
         *_neighbours(witnesses),
+        *_streaming(witnesses, machine),
         *_switching(timings, witnesses),
         *_spreading(timings),
         *_drifting(timings, witnesses),
@@ -85,8 +91,7 @@ def assess(timings: Timings) -> Quality:
         return Quality("good", _unwatched(timings))
     word = max((finding.word for finding in found), key=_RANK.__getitem__)
     reasons = [finding.reason for finding in found] + _load(witnesses)
-    remedies = dict.fromkeys(finding.remedy for finding in found if finding.remedy)
-    return Quality(word, tuple(reasons), "; ".join([*remedies, "see flopscope doctor"]))
+    return Quality(word, tuple(reasons), "; ".join([*_remedies(found), "see flopscope doctor"]))
 
 
 def layer_quality(
@@ -126,6 +131,12 @@ def fitness(checkups: Sequence[Checkup]) -> Quality:
     word = "good" if not wrong else "void" if wrong[0].word == "bad" else "disturbed"
     remedies = dict.fromkeys(item.remedy for item in wrong if item.remedy)
     return Quality(word, tuple(f"{item.name}: {item.found}" for item in wrong), "; ".join(remedies))
+
+
+def _remedies(found: Sequence[_Finding]) -> list[str]:
+    """What helps, each said once: a remedy that another one begins with is contained in it."""
+    said = list(dict.fromkeys(finding.remedy for finding in found if finding.remedy))
+    return [one for one in said if not any(other != one and other.startswith(one) for other in said)]
 
 
 # --------------------------------------------------------------------------- what speaks against a report
@@ -176,6 +187,17 @@ def _neighbours(witnesses: Witnesses) -> Iterator[_Finding]:
     if others is not None and others > max(OTHERS, OTHERS_SHARE * processors):
         reason = f"other processes kept {number_text(others)} of {_plural(processors, 'processor')} busy"
         yield _Finding("disturbed", reason, _STOP)
+
+
+def _streaming(witnesses: Witnesses, machine: Machine | None) -> Iterator[_Finding]:
+    """A stream beside the passes: where it never comes near the roof, others use memory too."""
+    if machine is None or machine.form != "measured" or not witnesses.stream_bytes_per_s:
+        return
+    roof = machine.bytes_per_s(witnesses.stream_bytes)
+    share = max(witnesses.stream_bytes_per_s) / roof if roof else 1.0
+    if share < STREAM_VOID:
+        reason = f"memory was to be had at {_percent(share)} of its bandwidth"
+        yield _Finding("void", reason, _STOP)
 
 
 def _switching(timings: Timings, witnesses: Witnesses) -> Iterator[_Finding]:

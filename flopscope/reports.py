@@ -259,7 +259,7 @@ def load(path: PathLike) -> Report:
         if isinstance(version, int) and version > VERSION:
             raise ModelLoadError(
                 f"{os.fspath(path)} has format version {version}, this flopscope reads up to {VERSION}",
-                hint="it was written by a newer flopscope: pip install --upgrade flopscope",
+                hint="it was written by a newer flopscope: bring this one up to date",
             )
         if version != VERSION or isinstance(version, bool):
             raise ValueError(f"version: expected {VERSION}, got {version!r}")

@@ -54,6 +54,25 @@ def test_every_finding_is_one_text_without_gaps(code: str) -> None:
     assert "slow" not in text.replace("Slow2d", "").lower()
 
 
+def test_time_that_no_data_explain_names_what_would_look_so() -> None:
+    numbers = {"part": "memory", "share": 0.9, "expected_s": 5e-6, "far_s": 20e-6, "no_data": 1}
+    text = sentence(Verdict("unknown", 1e-3, numbers))
+    assert "main memory in 20.0 µs" in text
+    assert "slow" not in text
+    assert "main memory" not in sentence(Verdict("unknown", 1e-3, {**numbers, "no_data": 0}))
+
+
+def test_a_remedy_is_said_once() -> None:
+    several = (
+        "stop other work; stop other work, or pin; stop other work, or sample longer; repeat at rest; "
+        "repeat at rest and cool; see doctor"
+    )
+    text = sentence(Verdict("disturbed", None, {"word": "disturbed", "remedy": several}))
+    assert text.endswith(
+        "disturbed. stop other work, or pin, or sample longer; repeat at rest and cool; see doctor."
+    )
+
+
 def test_remedies_are_said_in_words() -> None:
     assert remedy_text("threads=2") == "--threads 2"
     assert remedy_text("dtype=bfloat16") == "--dtype bfloat16"

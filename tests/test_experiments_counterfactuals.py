@@ -17,7 +17,7 @@ import torch
 
 import flopscope
 from flopscope.experiments import COUNTERFACTUALS, comparing, convolution_of, counterfactuals, elsewhere
-from flopscope.experiments.alternatives import Alternative, name_of, other_ways, subject_of
+from flopscope.experiments.alternatives import Alternative, macs_of, name_of, other_ways, subject_of
 from flopscope.experiments.bench import quiet
 from flopscope.experiments.outpost import partially
 from flopscope.experiments.pairs import DisturbedError, beside, compared
@@ -132,6 +132,28 @@ def test_the_subject_is_the_costliest_contraction_else_everything() -> None:
     assert (last.code, last.macs, len(last.ops)) == ("channels-last", None, 2)
 
 
+def test_a_partial_convolution_is_held_against_all_its_channels() -> None:
+    """A quarter of 64 channels is convolved, and the other 48 are put beside."""
+    small = convolution(16, 16)
+    cat = opcalls.call(
+        "aten::cat", tensor(2, 64, 28, 28), tensors=(tensor(2, 16, 28, 28), tensor(2, 48, 28, 28)), dim=1
+    )
+    subject = subject_of([small, cat])
+    assert subject == (small, cat)
+    assert macs_of(subject) == 2 * 16 * 28 * 28 * 16 * 9
+    assert name_of(subject, [small, cat]) == ""
+    ways = {item.code: item for item in other_ways(subject)}
+    assert set(ways) == {"channels-last", "depthwise-conv", "dense-conv"}
+    assert sizes(ways["depthwise-conv"]) == [(2, 64, 28, 28), (64, 1, 3, 3), (64,)]
+    assert ways["depthwise-conv"].macs == 2 * 64 * 28 * 28 * 9
+    assert sizes(ways["dense-conv"]) == [(2, 64, 28, 28), (64, 64, 3, 3), (64,)]
+    assert ways["dense-conv"].title == "dense 3x3 on all 64 channels"
+    elsewhere_wide = opcalls.call(
+        "aten::cat", tensor(4, 16, 28, 28), tensors=(tensor(2, 16, 28, 28),) * 2, dim=0
+    )
+    assert subject_of([small, elsewhere_wide]) == (small,)  # put behind each other, not beside
+
+
 def turn(this: float, other: float) -> tuple[list[float], list[float]]:
     return [this] * 3, [other] * 3
 
@@ -168,15 +190,13 @@ def test_what_takes_too_long_is_not_measured() -> None:
 
 
 def test_only_turns_that_were_left_alone_count() -> None:
-    seen = iter(
-        [True, True, False, True] * 20
-    )  # of each turn this side, then the other; every second is spoilt
+    seen = cycle([True, True, False])  # both sides of one turn, then one side of the next: that one is out
     pair = beside(
         lambda runs: [1e-3] * runs, lambda runs: [2e-3] * runs, seconds=0.05, undisturbed=lambda: next(seen)
     )
     assert pair is not None
     assert (pair.this_s, pair.other_s) == (1e-3, 2e-3)
-    with pytest.raises(DisturbedError, match="0 of 6 turns"):
+    with pytest.raises(DisturbedError, match="0 of 100 turns"):
         beside(
             lambda runs: [1e-3] * runs, lambda runs: [1e-3] * runs, seconds=0.013, undisturbed=lambda: False
         )
@@ -200,7 +220,7 @@ def test_layers_are_measured_beside_what_they_could_be(patient: None) -> None:
     codes = ("channels-last", "dense-conv", "pconv", "pooled-allocator")
     before = torch.get_rng_state().tolist(), torch.get_num_threads(), dict(os.environ)
     first, second = counterfactuals(
-        calls, seconds=10, codes=codes, freed=[1 << 20], progress=lambda stage, _: told.append(stage)
+        calls, seconds=60, codes=codes, freed=[1 << 20], progress=lambda stage, _: told.append(stage)
     )
     assert (torch.get_rng_state().tolist(), torch.get_num_threads(), dict(os.environ)) == before
     pooled = [place.code for place in elsewhere.places() if place.code == "pooled-allocator"]
@@ -233,7 +253,7 @@ class Memory(ctypes.Structure):
 tell = ctypes.CDLL(None).mallinfo2
 tell.restype = Memory
 call = convolution(64, 64, groups=64, size=112)
-(found,) = counterfactuals([[call]], seconds=8, codes=("dense-conv",))
+(found,) = counterfactuals([[call]], seconds=60, codes=("dense-conv",))
 before = tell().hblks
 block = torch.empty(1 << 22, dtype=torch.uint8)
 print(len(found), tell().hblks - before)
@@ -284,7 +304,7 @@ def test_what_torch_refuses_is_noted_and_the_rest_goes_on(patient: None) -> None
     notes: list[str] = []
     first, second = counterfactuals(
         [[strange], [convolution(8, 8, size=8)]],
-        seconds=6,
+        seconds=60,
         codes=("channels-last", "one-thread"),
         notes=notes,
     )
@@ -314,6 +334,16 @@ def test_the_dense_convolution_comes_last_of_all_layers() -> None:
     trials = [(trial.code, trial.group) for trial in comparing.trials_of(groups, None, kinds)]
     codes = ("channels-last", "one-thread", "pconv", "dense-conv")
     assert trials == [(code, group) for code in codes for group in (0, 1)]
+
+
+def test_of_a_training_step_the_forward_pass_is_measured_and_that_is_said() -> None:
+    call = convolution(16, 16)
+    behind = replace(call, phase="backward")
+    (kind,) = (elsewhere.Place(elsewhere.PLAIN, "", {}, 1),)
+    for trial in comparing.trials_of([[call, behind]], None, [kind]):
+        assert trial.this == (call,)
+        assert "the forward pass only" in trial.note
+    assert all("forward" not in trial.note for trial in comparing.trials_of([[call]], None, [kind]))
 
 
 def test_what_was_measured_of_a_layer_is_named_where_it_is_not_all() -> None:

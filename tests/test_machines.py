@@ -233,7 +233,7 @@ def test_a_disturbed_machine_is_never_kept_and_is_refused_when_strict(
     machine = machines.machine("cpu", 1)
     assert machine.quality == "disturbed"
     assert "2 of 3 passes were disturbed" in machine.warnings[0]
-    assert not shelf.exists()
+    assert not list(shelf.glob("*.json"))
     with pytest.raises(MeasurementError, match=r"disturbed.*waited 20 % of the time") as caught:
         machines.machine("cpu", 1, strict=True)
     assert caught.value.exit_code == 5
@@ -430,3 +430,30 @@ def test_a_gpu_is_measured_by_marks_that_are_settled_once_for_all_runs() -> None
     assert session.how["float32"] == "mm 8x8x8, TF32 off"
     # Each dtype and working set, the warm-up of launches, and their end.
     assert clock.settled == len(rates) + 2 + 2
+
+
+def test_a_pass_beside_a_busy_process_does_not_count() -> None:
+    from flopscope.machines.judging import judge
+    from flopscope.machines.passes import Pass
+
+    calm = Pass({"float32": 1e11}, wall_s=1.0, cpu_s=1.0, run_delay_s=0.0, others=0.05)
+    beside = Pass({"float32": 1e11}, wall_s=1.0, cpu_s=1.0, run_delay_s=0.0, others=1.0)
+    assert judge([calm] * 3, threads=1).quality == "good"
+    found = judge([calm, beside, beside], threads=1)
+    assert found.quality == "disturbed"
+    assert found.reasons == ("2 of 3 passes were disturbed: other processes kept 1.00 processors busy",)
+
+
+def test_a_refusal_is_remembered_for_a_while(tmp_path, monkeypatch) -> None:
+    from flopscope.machines import cache
+
+    monkeypatch.setenv("FLOPSCOPE_CACHE", str(tmp_path))
+    assert cache.refused("abc") is None
+    cache.refuse("abc", "busy")
+    assert cache.refused("abc") == "busy"
+    assert cache.refused("another") is None
+    import os
+
+    old = (tmp_path / "machines" / "abc.refused").stat().st_mtime - cache.PATIENCE_S - 1
+    os.utime(tmp_path / "machines" / "abc.refused", (old, old))
+    assert cache.refused("abc") is None

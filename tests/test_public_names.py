@@ -45,9 +45,8 @@ def test_every_public_name_is_there() -> None:
 def test_functions_stay_functions_after_their_rooms_were_opened() -> None:
     import flopscope.crosschecks
     import flopscope.loading
-    import flopscope.profiling
-
     import flopscope.machines
+    import flopscope.profiling
 
     for name in (
         "count", "crosscheck", "explain", "load", "load_model", "machine", "profile", "register_formula"

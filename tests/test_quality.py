@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flopscope.quality import assess, fitness, layer_quality
-from flopscope.records import Checkup, Latency, Timings, Witnesses
+from flopscope.records import Bandwidth, Checkup, Latency, Machine, Timings, Witnesses
 
 PASSES = 16
 EPOCHS = tuple(place // 4 for place in range(PASSES))  # four epochs of four passes
@@ -274,3 +274,21 @@ def test_checkups_come_to_one_word() -> None:
     found = fitness((doubt, bad))
     assert (found.word, found.reasons) == ("void", ("threads: 4 on 2", "clock: powersave"))
     assert found.remedy == "use 2; fix it"
+
+
+def test_memory_that_others_use_voids_a_measurement() -> None:
+    """A stream reaches 4 GB/s where the roof is 10 GB/s: below half."""
+    roofs = Machine("m", "cpu", 1, (), (Bandwidth(64_000_000, 10e9),))
+    slow = timings(stream_bytes_per_s=(3e9, 4e9), stream_bytes=64_000_000)
+    found = assess(slow, roofs)
+    assert found.word == "void"
+    assert found.reasons == ("memory was to be had at 40 % of its bandwidth",)
+    enough = timings(stream_bytes_per_s=(3e9, 6e9), stream_bytes=64_000_000)
+    assert assess(enough, roofs).word == "good"
+    assert assess(slow).word == "good", "without roofs there is nothing to hold it against"
+    assert assess(slow, dataclasses.replace(roofs, form="sheet")).word == "good"
+
+
+def test_a_remedy_that_another_contains_is_not_said_besides() -> None:
+    found = assess(timings(others=1.0, threads=1, bare=tuple([PASS_S] * 8 + [2 * PASS_S] * 8)))
+    assert found.remedy.count("stop other work") == 1

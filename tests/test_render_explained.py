@@ -123,6 +123,20 @@ def test_low_confidence_is_shown_at_the_limit() -> None:
     assert "limit?" not in explained().table()
 
 
+def test_parts_as_large_as_the_second_are_named_with_it() -> None:
+    """Of 10 µs memory 2.6, kernel 2.5, overhead and allocation 2.4: from 2.5 - 0.2 on like the second."""
+    made = explained(
+        layers=(conv(**parts(1.4, 0.2, 0.2, 0, 0.2)), depthwise(**parts(0.1, 2.5, 2.4, 2.4, 2.6)))
+    )
+    text = line(made.table(), "depthwise_conv: ")
+    assert "its time is 26 % memory, 25 % kernel, 24 % overhead and 24 % allocation" in text
+    # 2.2 are 3 points less than 2.5.
+    less = explained(
+        layers=(conv(**parts(1.4, 0.2, 0.2, 0, 0.2)), depthwise(**parts(0.3, 2.5, 2.4, 2.2, 2.6)))
+    )
+    assert line(less.table(), "depthwise_conv: ").endswith("26 % memory, 25 % kernel and 24 % overhead")
+
+
 def test_a_rate_is_explained_only_where_it_is_the_lower_one() -> None:
     """10 µs of compute: the depthwise layer is as fast as its FLOPs allow, and no reason is given."""
     text = explained(layers=(conv(**parts(1, 0, 0, 0, 9)), depthwise(**parts(6, 0, 0, 0, 0)), add())).table()

@@ -255,6 +255,14 @@ def test_a_layer_without_ops_is_overhead() -> None:
     assert _explained(run, 800, idle_ns=800, replays={7: _replay(1)})[1].form == "replayed"
 
 
+def test_a_layer_that_only_looks_at_tensors_does_not_wait_for_data() -> None:
+    run, source = _net()
+    run.view("aten::view", source, (4, 64))
+    found, evidence = _explained(run, 900, idle_ns=200)
+    assert _ns(found) == (0, 0, 900, 0, 0)
+    assert not evidence.clamped
+
+
 @pytest.mark.parametrize("missing", ["floor", "machine", "withheld"])
 def test_nothing_is_taken_apart_without_a_floor_or_a_machine(missing: str) -> None:
     found, evidence = _explained(

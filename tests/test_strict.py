@@ -17,7 +17,7 @@ from flopscope.records import Quality
 
 @pytest.fixture
 def word(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def assess(timings: Any) -> Quality:
+    def assess(timings: Any, machine: Any = None) -> Quality:
         return Quality("disturbed", ("somebody else was busy",), "wait")
 
     monkeypatch.setattr(quality, "assess", assess)

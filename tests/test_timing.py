@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from flopscope import clocks, timing
+from flopscope.errors import MeasurementError
 from flopscope.records import Timings
 from flopscope.timing import sampling
 
@@ -62,6 +63,9 @@ class Blind(timing.Observer):
 
     def foreign(self) -> float | None:
         return None
+
+    def stream(self) -> float:
+        return 1e10
 
 
 class Counts(Blind):
@@ -306,6 +310,34 @@ def test_a_fast_forward_has_epochs_too() -> None:
     )
     assert found.stop_reason == "rounds"
     assert [found.epochs.count(epoch) for epoch in range(10)] == [4] * 10
+
+
+def test_a_forward_that_never_takes_the_same_path_is_refused() -> None:
+    clock = FakeClock()
+
+    class Wanders(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(Takes(clock, 1.0) for _ in range(99))
+            self.depth = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.depth += 1
+            for layer in self.layers[: self.depth]:
+                x = layer(x)
+            return x
+
+    with pytest.raises(MeasurementError, match="in each of 4 passes"):
+        measured(Wanders(), clock, observer=Blind())
+
+
+def test_a_stream_goes_through_memory_at_every_epoch() -> None:
+    clock = FakeClock()
+    found = measured(nn.Sequential(Takes(clock, 1.0)), clock, observer=Blind(), rounds=2).witnesses
+    assert found is not None
+    assert found.stream_bytes_per_s == (1e10, 1e10)  # two rounds, half of the epochs each
+    assert found.stream_bytes == 64_000_000
+    assert timing.Observer().stream() > 0
 
 
 def test_everything_borrowed_is_given_back() -> None:

@@ -12,6 +12,7 @@ from flopscope.commands.requests import Request
 from flopscope.commands.streams import emit, terminal_width
 from flopscope.commands.usage import Command, Misuse, option, sole
 from flopscope.commands.voices import Voice
+from flopscope.errors import MeasurementError
 
 _EXAMPLES = """\b
 Examples:
@@ -49,7 +50,13 @@ def why(words: tuple[str, ...], **given: Any) -> None:
             "why explains measured times, and --no-latency measures none.",
             hint=f"flopscope report {model} --no-latency     shows the counts alone",
         )
-    report = Request.of(model, {**given, "explain": layer}).report(voice)
+    doubt: MeasurementError | None = None
+    try:
+        report = Request.of(model, {**given, "explain": layer}).report(voice)
+    except MeasurementError as found:
+        if found.report is None:
+            raise
+        doubt, report = found, found.report
     explanation = explain(report, layer)
     if given["json"]:
         emit(why_json(explanation))
@@ -60,6 +67,8 @@ def why(words: tuple[str, ...], **given: Any) -> None:
         voice.warning(text)
     for text in report.notes:
         voice.note(text)
+    if doubt is not None:
+        raise doubt
 
 
 def _words(words: tuple[str, ...]) -> tuple[str, str]:

@@ -21,9 +21,12 @@ ONE_THREAD = ("threads=1", "one-thread", "1-thread", "single-thread")
 
 @rule("dispatch-overhead", explains=("overhead",))
 def dispatch_overhead(case: Case) -> Verdict | None:
-    """Fire where overhead ≥ 0.4·t, or overhead is the largest of the five parts and ≥ 0.25·t."""
-    seconds = case.part("overhead")
-    largest = max(case.part(name) for name in ("compute", "kernel", "allocation", "memory"))
+    """Fire where overhead ≥ 0.4·t, or overhead is the largest of the five parts and ≥ 0.25·t; without what
+    a convolution spends on its weights in each call: reading them at W, laying them out anew by the log.
+    """
+    weights = case.weights_s
+    seconds = case.part("overhead") - weights
+    largest = max(weights, *(case.part(name) for name in ("compute", "kernel", "allocation", "memory")))
     if case.share(seconds) < 0.25 or (case.share(seconds) < 0.4 and seconds <= largest):
         return None
     numbers = {"calls": case.layer.calls, "op_calls": case.evidence.op_calls, "idle_s": case.evidence.idle_s}
@@ -33,8 +36,8 @@ def dispatch_overhead(case: Case) -> Verdict | None:
 @rule("too-small-for-threads", explains=("kernel", "overhead"))
 def too_small_for_threads(case: Case) -> Verdict | None:
     """Fire where threads > 1, and one thread was measured to take at least 5 % less; or, where that was not
-    measured, of a contraction: a call takes < 50 µs · threads, has < 10 µs of work at the roofs,
-    and kernel + overhead ≥ 0.5·t.
+    measured, of a contraction a call of which has < 10 µs of work at the roofs, where overhead ≥ 0.5·t,
+    or a call takes < 50 µs · threads and kernel + overhead ≥ 0.5·t.
     """
     if case.threads <= 1:
         return None
@@ -49,10 +52,9 @@ def too_small_for_threads(case: Case) -> Verdict | None:
         )
     calls = max(case.layer.calls, 1)
     work = max(case.evidence.compute_s or 0.0, case.evidence.memory_s or 0.0) / calls
-    lost = case.part("kernel") + case.part("overhead")
-    if case.layer.kind not in CONTRACTIONS or case.seconds / calls >= 50e-6 * case.threads:
-        return None
-    if not work or work >= FORK_S or case.share(lost) < 0.5:
+    short = case.seconds / calls < 50e-6 * case.threads
+    lost = case.part("overhead") + (case.part("kernel") if short else 0.0)
+    if case.layer.kind not in CONTRACTIONS or not work or work >= FORK_S or case.share(lost) < 0.5:
         return None
     numbers = {"threads": case.threads, "work_s": work, "call_s": case.seconds / calls}
     return Verdict("too-small-for-threads", None, {**numbers, "witness": "estimated"}, "threads=1")

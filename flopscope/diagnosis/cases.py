@@ -75,6 +75,25 @@ class Case:
         return self.evidence.form == "replayed"
 
     @property
+    def weights_s(self) -> float:
+        """What of the overhead is spent on a convolution's weights: its tiny twin keeps them all.
+
+        Reading them at the bandwidth of their size, and laying them out anew by the library's log.
+        """
+        bandwidth = self.machine.bytes_per_s(self.layer.param_bytes) if self.machine else None
+        if not self.replayed or self.evidence.convolution is None or not bandwidth:
+            return 0.0
+        steps = [step for step in self.evidence.kernels if step.primitive == "reorder"]
+        spent = sum(step.latency_s for step in steps if step.operand == "weights" and self.uses_onednn)
+        spent += self.layer.param_bytes * self.layer.calls / bandwidth
+        return min(spent, max(0.0, self.part("overhead") - (self.evidence.idle_s or 0.0)))
+
+    @property
+    def uses_onednn(self) -> bool:
+        """Whether oneDNN, whose log there is, runs the convolution; True where the backend is not known."""
+        return "mkldnn" in (self.evidence.backend or "mkldnn").lower()
+
+    @property
     def threads(self) -> int:
         """Threads of one operator."""
         return self.settings.threads or self.environment.threads

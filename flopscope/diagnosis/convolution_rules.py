@@ -51,8 +51,10 @@ def no_gemm(case: Case) -> Verdict | None:
 def layout_reorder(case: Case) -> Verdict | None:
     """Fire where the kernels' log shows reorders of source or result, and their share of it times what is
     neither overhead nor allocation is ≥ 0.1·t. Without a log: for a contiguous convolution on oneDNN with
-    kernel ≥ 0.4·t that was measured to take at least 20 % less in channels_last.
+    kernel ≥ 0.4·t that was measured to take at least 20 % less in channels_last. Never on another backend.
     """
+    if not case.uses_onednn:
+        return None
     reorders = [step for step in _reorders(case) if step.operand in ("source", "result")]
     if not case.evidence.kernels:
         return _by_channels_last(case)
@@ -72,8 +74,10 @@ def layout_reorder(case: Case) -> Verdict | None:
 @rule("weights-reordered", explains=("kernel",))
 def weights_reordered(case: Case) -> Verdict | None:
     """The kernels' log shows reorders of weights, and their share of it times what is neither overhead nor
-    allocation is ≥ 0.1·t.
+    allocation is ≥ 0.1·t. Never on another backend than oneDNN.
     """
+    if not case.uses_onednn:
+        return None
     reorders = [step for step in _reorders(case) if step.operand == "weights"]
     seconds = _of_the_log(case, reorders)
     if not reorders or case.share(seconds) < NOTABLE:
@@ -89,10 +93,12 @@ def weights_reordered(case: Case) -> Verdict | None:
 def channel_misaligned(case: Case) -> Verdict | None:
     """Fire where min(kernel, F/P · (1/filled − 1)) ≥ 0.1·t, `filled` being the share of vector lanes with a
     channel: C / (⌈C/lanes⌉·lanes) for outputs and inputs of a dense convolution (per group), for all
-    channels of a depthwise one.
+    channels of a depthwise one. Not on a fallback kernel, whose vectors run over pixels.
     """
     shape, machine = case.evidence.convolution, case.machine
     if shape is None or machine is None or not machine.vector_bytes or shape.dtype not in ITEMSIZES:
+        return None
+    if _fallback(case):
         return None
     lanes = machine.vector_bytes // ITEMSIZES[shape.dtype]
     filled = _filled(shape, lanes)
@@ -111,7 +117,8 @@ def channel_misaligned(case: Case) -> Verdict | None:
 @rule("fallback-kernel", explains=("kernel", "memory"))
 def fallback_kernel(case: Case) -> Verdict | None:
     """The convolution backend is torch's own (Slow…), or the log shows a reference or im2col implementation
-    (ref, gemm); and kernel ≥ 0.15·t.
+    (ref, gemm); and kernel ≥ 0.15·t. Not for a dense 1x1 of stride 1 without padding, which is a matrix
+    product as it stands: nothing is copied for it.
     """
     if case.layer.kind not in CONVOLUTIONS and case.evidence.convolution is None:
         return None
@@ -148,9 +155,9 @@ def _reorders(case: Case) -> list[Kernel]:
 
 
 def _of_the_log(case: Case, steps: list[Kernel]) -> float:
-    """The steps' share of the log, of the time that is neither overhead nor allocation."""
+    """The steps' share of the log, of the time that is neither allocation nor overhead but the weights'."""
     logged = sum(step.latency_s for step in case.evidence.kernels)
-    working = max(0.0, case.seconds - case.part("overhead") - case.part("allocation"))
+    working = max(0.0, case.seconds - case.part("overhead") + case.weights_s - case.part("allocation"))
     return sum(step.latency_s for step in steps) / logged * working if logged else 0.0
 
 
@@ -160,8 +167,7 @@ def _by_channels_last(case: Case) -> Verdict | None:
     if shape is None or shape.channels_last or found is None or not found.this_s:
         return None
     gain = 1 - found.latency_s / found.this_s
-    onednn = "mkldnn" in (case.evidence.backend or "").lower()
-    if not onednn or gain < 0.2 or case.share(case.part("kernel")) < 0.4:
+    if not case.evidence.backend or gain < 0.2 or case.share(case.part("kernel")) < 0.4:
         return None
     seconds = min(gain * case.seconds, case.part("kernel"))
     numbers = {"share": case.share(seconds), **_channels_last(case)}
@@ -193,11 +199,20 @@ def _filled(shape: Convolution, lanes: int) -> float:
 
 def _fallback(case: Case) -> str:
     """The name of the implementation that others would have been faster than; "" for a native one."""
+    product = _is_product(case.evidence.convolution)
     backend = (case.evidence.backend or "").rpartition(".")[2]
     if backend.lower().startswith("slow"):
-        return backend
-    for step in case.evidence.kernels:
+        return "" if product else backend
+    strange = {"ref"} if product else {"ref", "gemm"}
+    for step in case.evidence.kernels if case.uses_onednn else ():
         words = step.implementation.lower().replace("_", ":").split(":")
-        if "conv" in step.primitive and {"ref", "gemm"} & set(words):
+        if "conv" in step.primitive and strange & set(words):
             return step.implementation
     return ""
+
+
+def _is_product(shape: Convolution | None) -> bool:
+    """Whether a convolution is one matrix product of its tensors as they stand: no im2col before it."""
+    if shape is None or shape.transposed or shape.groups != 1:
+        return False
+    return prod(shape.kernel) == prod(shape.stride) == 1 and not any(shape.padding)

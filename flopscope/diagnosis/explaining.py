@@ -68,6 +68,11 @@ class Why:
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        name, limit = self.path or "the whole", self.layer.limit or "not taken apart"
+        codes = ", ".join(finding.code for finding in self.reasons[:3]) or "no finding"
+        return f"<Why of {name!r} in {self.model!r}: {limit}; {codes}; confidence {self.confidence}>"
+
 
 def why(report: Report, path: str = "") -> Why:
     """Explain a layer, a container, or with "" the whole model.

@@ -48,6 +48,9 @@ def _asked(entries: list[Rule], case: Case) -> list[tuple[Rule, Verdict]]:
 
 
 def _strength(found: tuple[Rule, Verdict]) -> tuple[bool, bool, float]:
-    """Doubts come first, what takes no time by itself last, the others by the seconds they account for."""
+    """Causes by the seconds they account for, then that it was disturbed, last what takes no time by itself.
+
+    A cause is taken from the undisturbed time, and stands whatever else was lost.
+    """
     entry, finding = found
-    return (entry.code != "disturbed", entry.informative, -(finding.seconds or 0.0))
+    return (entry.informative, entry.code == "disturbed", -(finding.seconds or 0.0))

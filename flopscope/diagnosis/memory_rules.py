@@ -16,6 +16,11 @@ MATERIAL = 0.15
 """A cause is named where it accounts for this share of a layer's time."""
 LARGE = 0.3
 """A part of a layer's time is large from this share of it."""
+FROM_FAR = 4.0
+"""Each line that is fetched may push out one that must be written first, twice the traffic; and lines that
+are not fetched in the order of a plain stream wait for memory's latency besides, for as long again."""
+NEARER = 2.0
+"""A bandwidth that is so many times main memory's comes from a cache, at least in part."""
 FEW_ROWS = 4
 """A product of so few rows is a matrix times a vector: each weight is used as often."""
 
@@ -53,15 +58,15 @@ def beyond_cache(case: Case) -> Verdict | None:
 
 @rule("cold-data", explains=("memory",))
 def cold_data(case: Case) -> Verdict | None:
-    """Replayed; ws ≤ knee < bytes of the whole run; memory − max(0, B/W(ws) − F/P) ≥ 0.25·t, and
-    memory ≤ 1.5·B/W(main memory): what the layer takes in place and not when its data are at hand.
+    """Replayed; W(ws) ≥ 2·W(main memory), knee < bytes of the whole run; memory − max(0, B/W(ws) − F/P) ≥
+    0.25·t, and memory ≤ 4·B/W(main memory): what the layer takes in place and not when its data are at hand.
     """
     knee, bandwidth, far = knee_bytes(case.machine), _bandwidth(case), far_bytes_per_s(case.machine)
-    if not case.replayed or not knee or not bandwidth or not far or _ws(case) > knee:
+    if not case.replayed or not knee or not bandwidth or not far or bandwidth < NEARER * far:
         return None
     excess = case.part("memory") - expected_memory_s(case)
     whole = case.total.bytes_read + case.total.bytes_written
-    if whole <= knee or case.share(excess) < 0.25 or case.part("memory") > 1.5 * case.nbytes / far:
+    if whole <= knee or case.share(excess) < 0.25 or case.part("memory") > FROM_FAR * case.nbytes / far:
         return None
     return Verdict(
         "cold-data",
@@ -138,9 +143,11 @@ def copy_only(case: Case) -> Verdict | None:
 
 @rule("matrix-vector", explains=("kernel", "memory"))
 def matrix_vector(case: Case) -> Verdict | None:
-    """Rows of the product ≤ 4, weights ≥ 0.5·B, memory + kernel ≥ 0.3·t: each weight is used `rows` times."""
+    """Rows of the product ≤ 4, weights ≥ 0.5·B, memory + kernel ≥ 0.3·t, with that of a convolution's
+    overhead which its weights take: each weight is used `rows` times.
+    """
     rows = _rows(case)
-    seconds = case.part("memory") + case.part("kernel")
+    seconds = case.part("memory") + case.part("kernel") + case.weights_s
     weights = case.layer.param_bytes * case.layer.calls
     if rows is None or rows > FEW_ROWS or weights < 0.5 * case.nbytes or case.share(seconds) < LARGE:
         return None

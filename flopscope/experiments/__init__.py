@@ -93,6 +93,7 @@ def counterfactuals(
     seconds: float,
     codes: Collection[str] | None = None,
     freed: Sequence[int] = (),
+    keeps: Sequence[bool] = (),
     progress: Progress | None = None,
     notes: list[str] | None = None,
 ) -> tuple[tuple[Counterfactual, ...], ...]:
@@ -106,6 +107,8 @@ def counterfactuals(
         seconds: about how long all may take, the start of the children included.
         codes: which of `COUNTERFACTUALS` to try; None for all that apply.
         freed: sizes in bytes of the blocks that the network frees; the allocator learns by them.
+        keeps: for each group whether the network's allocator keeps the memory that the layer frees,
+            so that it meets hardly any page faults; the child's is then made to.
         progress: called with a stage and the share done.
         notes: why something is missing is added here.
 
@@ -114,7 +117,7 @@ def counterfactuals(
     """
     said = notes if notes is not None else []
     kinds = places()
-    trials = trials_of(groups, codes, kinds)
+    trials = trials_of(groups, codes, kinds, keeps)
     found: Mapping[int, list[Counterfactual]] = {}
     if trials and not sys.executable:
         said.append("nothing was done otherwise: this process cannot start another Python")

@@ -40,8 +40,13 @@ class Alternative:
 
 
 def subject_of(ops: Sequence[OpCall]) -> tuple[OpCall, ...]:
-    """What is measured of a layer: its costliest convolution or matrix product, else one call's operators."""
+    """What is measured of a layer: its costliest convolution or matrix product, else one call's operators.
+
+    A partial convolution is measured whole: what it convolves and what it puts beside.
+    """
     running = _running(ops)
+    if len(running) == 2 and _all_channels(running) is not None:
+        return running
     costs = [(contraction_macs(op) or 0, op) for op in running]
     main = max(costs, key=lambda pair: pair[0], default=(0, None))
     if main[0] and main[1] is not None:
@@ -66,7 +71,10 @@ def other_ways(subject: tuple[OpCall, ...]) -> tuple[Alternative, ...]:
     """What the subject could be instead, in the same process; conditions are those of each maker below."""
     made = [make(subject) for make in (_channels_last, _contiguous)]
     shape = convolution_of(subject[0]) if len(subject) == 1 else None
-    if shape is not None and len(subject[0].inputs[0].shape) == len(shape.kernel) + 2:
+    channels = _all_channels(subject)
+    if channels is not None:
+        made += [_on_all(subject[0], channels, groups=groups) for groups in (channels, 1)]
+    elif shape is not None and len(subject[0].inputs[0].shape) == len(shape.kernel) + 2:
         made += [make(subject[0], shape) for make in (_dense, _depthwise, _partial, _aligned)]
     elif len(subject) == 1 and subject[0].op == "aten::linear":
         made.append(_aligned_linear(subject[0]))
@@ -75,7 +83,8 @@ def other_ways(subject: tuple[OpCall, ...]) -> tuple[Alternative, ...]:
 
 def macs_of(subject: tuple[OpCall, ...]) -> int | None:
     """Multiply-adds of a subject; None for a chain without any."""
-    return contraction_macs(subject[0]) if len(subject) == 1 else None
+    found = [macs for op in subject if (macs := contraction_macs(op)) is not None]
+    return sum(found) if found else None
 
 
 # ------------------------------------------------------------------ layouts
@@ -85,7 +94,7 @@ def _channels_last(subject: tuple[OpCall, ...]) -> Alternative | None:
     """Images come in channels_last; weights were converted once, before."""
     if not _images(subject) or any(is_channels_last(spec) for spec in _images(subject)):
         return None
-    note = "input already in channels_last; what it takes to convert it is not in the figure"
+    note = "input already in channels_last: converting it is not in the figure"
     ops = tuple(_again(op, in_channels_last) for op in subject)
     return Alternative("channels-last", "channels_last, same shape", ops, macs_of(subject), True, note)
 
@@ -94,7 +103,7 @@ def _contiguous(subject: tuple[OpCall, ...]) -> Alternative | None:
     """Images come contiguous, where they are channels_last now."""
     if not any(is_channels_last(spec) for spec in _images(subject)):
         return None
-    note = "input already contiguous; what it takes to convert it is not in the figure"
+    note = "input already contiguous: converting it is not in the figure"
     ops = tuple(_again(op, in_order) for op in subject)
     return Alternative("contiguous", "contiguous (NCHW), same shape", ops, macs_of(subject), True, note)
 
@@ -156,6 +165,31 @@ def _partial(op: OpCall, shape: Convolution) -> Alternative | None:
     ops = (_convolution(op, small, groups=1),)
     title = f"PConv {_extent(shape)}, 1/4 of the channels"
     return Alternative("pconv", title, ops, convolution_macs(small), beside=shape.in_channels - quarter)
+
+
+def _all_channels(subject: Sequence[OpCall]) -> int | None:
+    """The channels of a partial convolution, a dense one followed by a cat; None where it is none."""
+    shape = convolution_of(subject[0]) if len(subject) == 2 else None
+    if shape is None or subject[1].op != "aten::cat" or not subject[1].outputs or shape.groups > 1:
+        return None
+    small, whole = subject[0].outputs[0].shape, subject[1].outputs[0].shape
+    alike = len(whole) == len(small) == len(shape.kernel) + 2 and (small[0], small[2:]) == (
+        whole[0],
+        whole[2:],
+    )
+    square = shape.in_channels == shape.out_channels < whole[1] and shape.input_size == shape.output_size
+    return whole[1] if alike and square and not shape.transposed else None
+
+
+def _on_all(op: OpCall, channels: int, *, groups: int) -> Alternative | None:
+    """What a partial convolution stands for: a convolution of all channels, depthwise or dense."""
+    shape = convolution_of(op)
+    if shape is None:
+        return None
+    wide = replace(shape, in_channels=channels, out_channels=channels, groups=groups)
+    code, word = ("depthwise-conv", "depthwise") if groups > 1 else ("dense-conv", "dense")
+    title = f"{word} {_extent(shape)} on all {channels} channels"
+    return Alternative(code, title, (_convolution(op, wide, groups=groups),), convolution_macs(wide))
 
 
 def _aligned(op: OpCall, shape: Convolution) -> Alternative | None:

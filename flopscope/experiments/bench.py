@@ -100,8 +100,8 @@ class Watched:
 
 
 def faulting(this: Sequence[float], other: Sequence[float]) -> str:
-    """What blocks of two subjects tell of their page faults; "" where the platform tells nothing."""
-    if not this or not other:
+    """What blocks of two subjects tell of their page faults; "" where there are none, or nothing is told."""
+    if not this or not other or max(median(this), median(other)) < 1:
         return ""
     return f"page faults of a call: {median(this):.0f} of this layer, {median(other):.0f} done otherwise"
 

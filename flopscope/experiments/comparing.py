@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from flopscope.records import Counterfactual, OpCall
@@ -25,8 +25,9 @@ _ORDER = (
 _START_S = 2.0  # less than it takes a child to import torch: with less time none is started
 _PATIENCE_S = 10.0  # beyond the time asked for, after which children are ended
 _WAITING = 0.1  # share of a block's time that threads may wait for a processor
+_ROOM, _MOST_ROOM_BYTES = 8, 256_000_000  # times what the operators read and write, for layouts and scratch
 _ALONE = "run alone in a process of its own"
-_APART = "each run alone in a process of its own"
+_APART = "this layer in one process, the other way in a second"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,19 @@ class Trial:
     note: str
     partial: bool = False
     subject: str = ""
+    keeps: bool = False
 
 
 def trials_of(
-    groups: Sequence[Sequence[OpCall]], codes: Collection[str] | None, kinds: Sequence[Place]
+    groups: Sequence[Sequence[OpCall]],
+    codes: Collection[str] | None,
+    kinds: Sequence[Place],
+    keeps: Sequence[bool] = (),
 ) -> list[Trial]:
     """Everything that can be compared, in the order in which it is to be."""
     found = [trial for number, ops in enumerate(groups) for trial in _trials(number, ops, kinds)]
-    wanted = [trial for trial in found if codes is None or trial.code in codes]
+    told = [replace(trial, keeps=trial.group < len(keeps) and keeps[trial.group]) for trial in found]
+    wanted = [trial for trial in told if codes is None or trial.code in codes]
     return sorted(wanted, key=lambda trial: (_ORDER.index(trial.code), trial.group))
 
 
@@ -109,30 +115,42 @@ def _trials(number: int, ops: Sequence[OpCall], kinds: Sequence[Place]) -> Itera
     if not subject:
         return
     name, macs = name_of(subject, ops), macs_of(subject)
+    only = "the forward pass only" if any(op.phase != "forward" for op in ops) else ""
     for way in other_ways(subject):
-        note = "; ".join(filter(None, (_ALONE, way.note)))
+        note = "; ".join(filter(None, (_ALONE, only, way.note)))
         yield Trial(
             number, way.code, way.title, subject, way.ops, PLAIN, way.macs, way.same_function, note,
             partial=bool(way.beside), subject=name,
         )  # fmt: skip
     for kind in kinds:
         if kind.code != PLAIN:
+            note = "; ".join(filter(None, (_ALONE, only, _APART)))
             yield Trial(
-                number, kind.code, kind.title, subject, subject, kind.code, macs, True, _APART, subject=name
+                number, kind.code, kind.title, subject, subject, kind.code, macs, True, note, subject=name
             )
 
 
 def _measured(trial: Trial, ready: Mapping[str, Child], seconds: float) -> Counterfactual | None:
     """One trial; None where the time does not do."""
-    this = ready[PLAIN].take(THIS, trial.this)
-    name = "other" if trial.place == PLAIN else THIS
-    other = ready[trial.place].take(name, trial.ops, beside=trial.partial)
+    room = _room(trial)
+    this = ready[PLAIN].take(THIS, trial.this, room=room)
+    if trial.place == PLAIN:
+        other = ready[PLAIN].take("other", trial.ops, beside=trial.partial)
+    else:
+        other = ready[trial.place].take(THIS, trial.ops, room=room)
 
     def undisturbed() -> bool:
         return max(this.waited, other.waited) <= _WAITING
 
     pair = beside(this, other, seconds=seconds, undisturbed=undisturbed)
     return None if pair is None else _record(trial, pair, this, other)
+
+
+def _room(trial: Trial) -> int:
+    """Bytes to be kept free where the network's allocator keeps this layer's memory."""
+    specs = {spec.storage: spec for op in trial.this for spec in (*op.inputs, *op.outputs)}.values()
+    amount = _ROOM * sum(spec.distinct_bytes for spec in specs)
+    return min(amount, _MOST_ROOM_BYTES) if trial.keeps else 0
 
 
 def _record(trial: Trial, pair: Pair, this: Runner, other: Runner) -> Counterfactual:

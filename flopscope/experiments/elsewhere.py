@@ -104,9 +104,19 @@ class Child:
         if answer != "ready":
             raise ChildError("gave a strange answer")
 
-    def take(self, name: str, ops: Sequence[OpCall], *, beside: bool = False) -> Runner:
-        """Give it operators; the runner runs them there. Errors are those of `wait`."""
-        self._tell({"name": name, "ops": [written(op) for op in ops], "beside": beside})
+    def take(
+        self, name: str, ops: Sequence[OpCall], *, beside: bool = False, room: int | None = None
+    ) -> Runner:
+        """Give it operators; the runner runs them there. Errors are those of `wait`.
+
+        Args:
+            name: under which they stand there.
+            ops: run in a row.
+            beside: a partial convolution of the input of what stands under `letters.THIS`.
+            room: bytes that the allocator is to keep free from now on; 0 for what it does by itself,
+                None for what it does already.
+        """
+        self._tell({"name": name, "ops": [written(op) for op in ops], "beside": beside, "room": room})
         self.wait()
         return Runner(self, name)
 

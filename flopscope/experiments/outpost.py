@@ -22,6 +22,9 @@ from .rebuilding import Rebuilt, UnbuildableError, in_a_row, rebuild
 from .values import Values
 
 
+_PIECE = 64 * 1024  # bytes: half of what glibc would ever give a mapping of its own
+
+
 def main() -> None:
     """Answer until stdin ends."""
     line = sys.stdin.readline()
@@ -65,16 +68,32 @@ def warm(sizes: Iterable[int]) -> None:
             continue  # larger than what is free; the network got it, but nothing is learned from it
 
 
+def with_room(nbytes: int) -> torch.Tensor | None:
+    """Make the allocator keep so much free memory: as long as what this returns is held.
+
+    In a network free memory lies below blocks that live on, so glibc cannot hand it back. Here it is
+    made of pieces that always come from the heap, and what lies above them is what is returned.
+    """
+    if not nbytes:
+        return None
+    pieces = [torch.empty(_PIECE, dtype=torch.uint8, device="cpu") for _ in range(-(-nbytes // _PIECE) + 1)]
+    return pieces[-1]
+
+
 class _Kept:
-    """Operators by name, ready to run."""
+    """Operators by name, ready to run; and what keeps room for them in the allocator."""
 
     def __init__(self) -> None:
         self._values = Values()
         self._runners: dict[str, tuple[Rebuilt, Watched]] = {}
+        self._stopper: torch.Tensor | None = None
 
-    def take(self, name: str, letters: Sequence[dict[str, Any]], *, beside: bool) -> None:
+    def take(self, name: str, letters: Sequence[dict[str, Any]], *, beside: bool, room: int | None) -> None:
         """Make operators ready, in place of what stood under the name."""
         self._runners.pop(name, None)
+        if room is not None:
+            self._stopper = None
+            self._stopper = with_room(room)
         subject = in_a_row([rebuild(read(letter), self._values) for letter in letters])
         if beside:
             subject = partially(subject, self._runners[THIS][0])
@@ -102,7 +121,7 @@ def _answer(request: Mapping[str, Any], kept: _Kept) -> Any:
     try:
         if "runs" in request:
             return kept.run(name, request["runs"])
-        kept.take(name, request["ops"], beside=request["beside"])
+        kept.take(name, request["ops"], beside=request["beside"], room=request["room"])
     except (*REFUSALS, UnbuildableError) as reason:
         return {"refused": str(reason).partition("\n")[0]}
     return "ready"

@@ -18,6 +18,7 @@ Runner = Callable[[int], list[float]]  # runs -> seconds of each
 
 _WARM_UPS = 3
 _FEWEST_TURNS, _MOST_TURNS = 6, 30
+_MOST_TRIED = 100  # turns, where most are disturbed
 _LONGEST_TURN = 20  # calls
 _TURN_S = 0.002
 _LONG_S = 0.02  # of a call: beyond it the state of the caches at its begin is a small part
@@ -72,7 +73,9 @@ def beside(
     colder = 1 if once < _LONG_S else 0  # the first call after a change: left out where that costs little
     turns: list[tuple[list[float], list[float]]] = []
     tried = 0
-    while len(turns) < _MOST_TURNS and (perf_counter() - begin <= seconds or tried < _FEWEST_TURNS):
+    while len(turns) < _MOST_TURNS and tried < _MOST_TRIED:
+        if perf_counter() - begin > seconds and tried >= _FEWEST_TURNS:
+            break
         first, second = (this, other) if tried % 2 == 0 else (other, this)
         ran, quiet = [], True
         for runner in (first, second):

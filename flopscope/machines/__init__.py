@@ -55,9 +55,10 @@ def machine(
     if found is not None:
         return found
     measured = measure(device, threads, progress=progress)
-    if strict:
-        require_good(measured)
     if measured.quality != "good":
+        cache.refuse(measured.fingerprint, "; ".join(measured.warnings))
+        if strict:
+            require_good(measured)
         return measured
     trouble = cache.store(measured)
     return measured if trouble is None else replace(measured, warnings=(*measured.warnings, trouble))
@@ -72,6 +73,13 @@ def known(device: str = "cpu", threads: int | None = None) -> Machine | None:
     from .here import fingerprint, identity, settled
 
     return cache.load(fingerprint(identity(*settled(device, threads))))
+
+
+def refused(device: str = "cpu", threads: int | None = None) -> str | None:
+    """Why these roofs could not be measured, if that was tried in the last minutes; else None."""
+    from .here import fingerprint, identity, settled
+
+    return cache.refused(fingerprint(identity(*settled(device, threads))))
 
 
 def measure(

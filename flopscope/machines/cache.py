@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import platformdirs
@@ -14,6 +15,9 @@ from flopscope.records import Machine
 from .saved import as_json, from_json
 
 VARIABLE = "FLOPSCOPE_CACHE"
+
+PATIENCE_S = 600.0
+"""So long after a refusal `profile` does not try again: on a busy machine that takes many seconds."""
 
 
 def folder() -> Path:
@@ -53,4 +57,25 @@ def store(machine: Machine) -> str | None:
         if part is not None:
             part.unlink(missing_ok=True)
         return f"the roofs could not be kept in {path.parent} ({error.strerror}): they are measured each time"
+    return None
+
+
+def refuse(fingerprint: str, reason: str) -> None:
+    """Note that the machine could not be measured just now, and why; where nothing can be kept, forget it."""
+    path = folder() / f"{fingerprint}.refused"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(reason, encoding="utf-8")
+    except OSError:
+        return
+
+
+def refused(fingerprint: str) -> str | None:
+    """Why the machine could not be measured, if that was a short while ago; None where it may be tried."""
+    path = folder() / f"{fingerprint}.refused"
+    try:
+        if time.time() - path.stat().st_mtime < PATIENCE_S:
+            return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        pass
     return None

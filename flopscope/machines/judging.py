@@ -19,6 +19,8 @@ MOST_WAITING = 0.05
 """A quiet pass waited for a processor no longer than this share of its threads' time ..."""
 LEAST_CPU = 0.95
 """... and its threads ran at least this share of the time on the wall: one of them is always busy."""
+MOST_OTHERS = 0.25
+"""Other processes may keep a quarter of a processor busy: beyond that they share memory, caches and clock."""
 LEAST_GAIN = 0.6
 """A dtype slower than this share of what its width promises has no fast path ..."""
 PROMISED = {"float64": 0.5}
@@ -115,6 +117,8 @@ def _disturbance(one: Pass, threads: int) -> str | None:
             return f"the threads waited {100 * share:.0f} % of the time for a processor{often}"
     if one.cpu_s is not None and one.wall_s and one.cpu_s < LEAST_CPU * one.wall_s:
         return f"the process ran only {100 * one.cpu_s / one.wall_s:.0f} % of the time"
+    if one.others is not None and one.others > MOST_OTHERS:
+        return f"other processes kept {one.others:.2f} processors busy"
     return None
 
 

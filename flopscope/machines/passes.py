@@ -13,7 +13,8 @@ class Pass:
 
     `flops_per_s` is by dtype, `bytes_per_s` pairs of working set and bandwidth, `overheads_s` by kind of
     call. `run_delay_s` is how long the threads were ready and waited for a processor, `switches` how often
-    one was taken from them; None where the platform has no such source.
+    one was taken from them, `others` how many processors other processes kept busy; None where the platform
+    has no such source.
     """
 
     flops_per_s: Mapping[str, float]
@@ -24,6 +25,7 @@ class Pass:
     cpu_s: float | None = None
     run_delay_s: float | None = None
     switches: int | None = None
+    others: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from flopscope.environment import environment
 from flopscope.errors import InputError, MeasurementError
 from flopscope.inputs import Inputs, Made
 from flopscope.progress import Progress
-from flopscope.records import Machine, Replay, Settings, Timings, Trace
+from flopscope.records import Evidence, Layer, Machine, Replay, Settings, Timings, Trace
 from flopscope.reports import Report
 from flopscope.subjects import Subject
 
@@ -29,9 +29,7 @@ REPLAY_SECONDS = {"quick": 0.0, "normal": 4.0, "thorough": 12.0}
 PROCESSES = {"thorough": 2}
 COUNTERFACTUAL_SECONDS = 15.0
 EXPLAINED_LAYERS = 3
-
-_REFUSED: dict[tuple[str, int], str] = {}
-"""Why the roofs of a device and number of threads were not to be had in this process: asked once."""
+_PAGE_BYTES = 4096
 
 
 class Walk:
@@ -73,6 +71,8 @@ class Walk:
         ):
             trace = self._traced()
             measurable = self.settings.latency and self._is_measurable()
+            if self.explain and measurable:
+                self._refuse_unknown_layer(trace)
             roofs = self._roofs() if measurable else None
             timings = self._timed() if measurable else None
             draft = assembly.draft(trace, settings=self.settings, timings=timings)
@@ -183,6 +183,16 @@ class Walk:
             return False
         return True
 
+    def _refuse_unknown_layer(self, trace: Trace) -> None:
+        """Raise before anything is timed where the layer to explain is none of the model's."""
+        counted = assembly.assemble(
+            assembly.draft(trace, settings=self.settings),
+            model=self.subject.name,
+            settings=self.settings,
+            environment=environment(),
+        )
+        diagnosis.worth_explaining(counted, self.explain or "", count=1)
+
     def _roofs(self) -> Machine | None:
         """The machine that was given, or this one's roofs: known, or measured now in a process apart."""
         if isinstance(self.machine, Machine):
@@ -192,16 +202,16 @@ class Walk:
         if self.machine is False:
             return None
         kind, threads = torch.device(self.subject.device).type, torch.get_num_threads()
-        known = machines.known(kind, threads)
-        if known is None and (kind, threads) not in _REFUSED:
+        known, reason = machines.known(kind, threads), machines.refused(kind, threads)
+        if known is None and reason is None:
             try:
                 known = machines.machine(kind, threads, progress=self.progress, strict=True)
-            except MeasurementError as reason:
-                _REFUSED[kind, threads] = str(reason)
+            except MeasurementError as refusal:
+                reason = str(refusal)
         if known is None:
             self.warnings.append(
-                f"latencies are not taken apart, for this machine's roofs are not known: "
-                f"{_REFUSED[kind, threads]}; flopscope machine measures them once it is at rest"
+                f"latencies are not taken apart, for this machine's roofs are not known: {reason}; "
+                "flopscope machine measures them once it is at rest"
             )
         return known
 
@@ -224,6 +234,8 @@ class Walk:
                     progress=self.progress,
                     step=self.step.timed(private, self.subject.model) if self.step else None,
                 )
+        except MeasurementError:
+            raise
         except Exception as failure:  # whatever the model may raise
             raise inputs.explain(self.subject.model, failure, inputs=self.call) from failure
         if not others:
@@ -269,6 +281,7 @@ class Walk:
             [[trace.ops[op] for op in report.layers[index].ops] for index in wanted],
             seconds=COUNTERFACTUAL_SECONDS,
             freed=_freed(trace),
+            keeps=[_keeps(report.layers[index], report.evidence[index]) for index in wanted],
             progress=self.progress,
             notes=notes,
         )
@@ -304,6 +317,11 @@ def _freed(trace: Trace) -> list[int]:
     """Sizes of the activations that the run frees on its way, each once, in the order of their birth."""
     freed = (held for held in trace.storages if held.role == "activation" and held.died is not None)
     return list(dict.fromkeys(held.nbytes for held in freed))
+
+
+def _keeps(layer: Layer, evidence: Evidence) -> bool:
+    """Whether the allocator keeps the layer's memory: few pages of what it writes are faulted in."""
+    return evidence.faults is not None and 2 * _PAGE_BYTES * evidence.faults < layer.bytes_written
 
 
 def _first_line(failure: BaseException | None) -> str:

@@ -24,7 +24,8 @@ class Witnesses:
     their own: `stretch_faults`, page faults in one pass; `stretch_waits`, the share of passes in which
     a thread waited for a processor there. `processors` is how many this process may use, `others` how
     many of these other processes kept busy meanwhile, on average. `major_faults`, over the whole
-    sampling, are those that read from disk.
+    sampling, are those that read from disk. `stream_bytes_per_s` are the rates of copies of
+    `stream_bytes` (read and written together) taken between epochs.
     """
 
     wall_s: float
@@ -40,6 +41,8 @@ class Witnesses:
     missing: tuple[str, ...] = ()
     others: float | None = None
     major_faults: int | None = None
+    stream_bytes_per_s: tuple[float, ...] = ()
+    stream_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ _WORTH_SAYING = 0.05
 """Bytes as written are set against a published formula's where they differ by more than this."""
 _WORTH_NAMING = 0.15
 """A part is named in a sentence from this share of a kind's time; the largest always."""
+_EQUAL = 0.02
+"""Parts within so much of the second are named with it: which of them is larger is chance."""
 _FREQUENT = 0.2
 """A code is named in a sentence where it holds in so much of a kind's time."""
 _MATERIAL = 0.1
@@ -100,11 +102,13 @@ def _because(row: Row, dense: Row | None, report: Report) -> str:
     reason = lower and ranked[0] != "compute" and parts.name(ranked[0]) == ranked[0]
     if reason:
         ranked.remove("compute")
-    chosen = [part for part in ranked[:2] if part == ranked[0] or parts.share(part) >= _WORTH_NAMING]
+    least = max(_WORTH_NAMING, parts.share(ranked[1]) - _EQUAL)
+    chosen = [part for part in ranked if part == ranked[0] or parts.share(part) >= least]
     terms = [f"{percent(parts.share(part))} {parts.name(part)}" for part in chosen]
     codes = [code for code, share in row["codes"].items() if share >= _FREQUENT and code not in _NO_CAUSE]
     found = f" ({', '.join(codes[:3])})" if codes else ""
-    return f"{', because' if reason else ';'} its time is {' and '.join(terms)}{found}"
+    several = ", ".join(terms[:-1]) + f" and {terms[-1]}" if len(terms) > 1 else terms[0]
+    return f"{', because' if reason else ';'} its time is {several}{found}"
 
 
 def _by_intensity(row: Row, dense: Row | None) -> str:

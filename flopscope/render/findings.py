@@ -329,7 +329,18 @@ def _disturbed(its: Figures) -> str:
         text += f": a thread waited for a processor in {its.share('waits')} of the passes"
     if its.known("reasons"):
         text += f" ({its.text('reasons')})"
-    return f"{text}." + (f" {its.text('remedy')}" if its.known("remedy") else "")
+    return f"{text}." + (f" {_once(its.text('remedy'))}." if its.known("remedy") else "")
+
+
+def _once(remedies: str) -> str:
+    """Remedies with each thing to do said once: "a; a, or b; c; c more; d" -> "a, or b; c more; d"."""
+    ways: dict[str, dict[str, None]] = {}
+    for remedy in remedies.split("; "):
+        first, *others = remedy.split(", or ")
+        ways.setdefault(first, {}).update(dict.fromkeys(others))
+    longer = [first for first in ways if any(other.startswith(f"{first} ") for other in ways)]
+    kept = [first for first in ways if first not in longer or ways[first]]
+    return "; ".join(", or ".join((first, *ways[first])) for first in kept)
 
 
 @wording("unknown", "not explained")
@@ -340,10 +351,17 @@ def _unknown(its: Figures) -> str:
             "was measured too low, or fewer FLOPs or bytes are needed than are counted."
         )
     if its.text("part") == "memory":
-        return (
-            f"Memory takes {its.share()} of the time beyond what its bytes take at the measured bandwidth "
-            f"({its.time('expected_s')}), and no rule says why."
+        text = (
+            f"{its.share()} of the time is left over, beyond what its bytes take at the measured bandwidth "
         )
+        text += f"({its.time('expected_s')}), and no rule says why."
+        if its.known("no_data"):
+            text += (
+                " It is no waiting for data, which would come from main memory in "
+                f"{its.time('far_s')}; Python between its operators, or values that a processor handles "
+                "apart (denormals), would look so."
+            )
+        return text
     if its.text("form") == "cheap":
         return (
             f"{its.share()} of the time is beyond roofs, calls and page faults, and nothing was replayed to "

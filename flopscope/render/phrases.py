@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping
 
 from flopscope.records import Number
 from flopscope.units import milliseconds_text, share_text
+
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|[nµm]?s|[kMGTP]?B|[kMGTP]?FLOP)\b|%)")
+"""A number stays with its unit."""
 
 
 def filled(text: str, width: int | None, indent: int) -> str:
@@ -14,9 +18,11 @@ def filled(text: str, width: int | None, indent: int) -> str:
     if width is None:
         return text
     room = max(width, indent + 20)
-    return textwrap.fill(
-        text, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    whole = _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
+    lines = textwrap.fill(
+        whole, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )
+    return lines.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def milliseconds(seconds: float | None) -> str:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from flopscope.records import Counterfactual, Fact
+from flopscope.records import Fact
 from flopscope.render.bars import BLOCKS, LETTERS, stacked
-from flopscope.render.findings import TITLES, Figures, remedy_text, sentence
-from flopscope.render.grid import Grid, lay_out_ruled, printable
+from flopscope.render.findings import TITLES, Figures, sentence
+from flopscope.render.grid import printable
 from flopscope.render.parts import PARTS, named, parts_of
 from flopscope.render.phrases import filled, milliseconds, percent
-from flopscope.render.why_sums import findings, kinds, out_of_proportion, recoverable, terms
+from flopscope.render.why_advice import advised
+from flopscope.render.why_compared import compared
+from flopscope.render.why_lines import pieces
+from flopscope.render.why_sums import findings, kinds, out_of_proportion, recoverable, terms, where
 from flopscope.units import (
     bytes_text,
     count_text,
-    giga_text,
     milliseconds_text,
     number_text,
     share_text,
@@ -30,6 +33,8 @@ FORMAT, VERSION = "flopscope-why", 1
 BAR = 50
 """Characters of the bar of five parts."""
 WIDTH = 100
+_UNDISTURBED = "undisturbed"
+"""What the floor of a latency is called: the time with nothing else in the way."""
 WHOLLY = 0.95
 """From this share of the time on, all of it counts as taken apart."""
 
@@ -39,7 +44,7 @@ _VERDICTS = {
     "below-both-roofs": "below both roofs: {times} as long as {what}",
     "not-taken-apart": "its time was not taken apart",
     "void": "void: the measurement does not allow one",
-    "sum": "{limit} takes most of its time",
+    "sum": "",
 }
 _NOT_MEASURED = {
     "roofs": "this machine's roofs (flopscope machine)",
@@ -49,6 +54,10 @@ _NOT_MEASURED = {
     "counterfactuals": "alternatives to this layer",
     "kernel-log": "the library's log of its kernels",
     "cache-misses": "cache misses (no hardware counters are read)",
+}
+_NOT_MEASURED_OF_SEVERAL = {
+    "hot-replays": "replays of the layers alone",
+    "counterfactuals": "alternatives to these layers",
 }
 _DOUBTS = {
     "void": "the measurement is void",
@@ -77,23 +86,26 @@ def why_text(why: Why, *, width: int | None = WIDTH, blocks: bool = True) -> str
 
     Args:
         why: What is to be said.
-        width: Characters that a line of sentences may have; None for no limit.
+        width: Characters that a line may have; None for no limit.
         blocks: Whether bars may be drawn with block characters; letters, where they cannot be shown.
     """
     if why.scope == "layer":
-        parts = [_head(why), _layer_verdict(why), _roofs(why), _because(why, width), _bar(why, blocks=blocks)]
-        parts += [_allocator(why, width), _compared(why)]
-    else:
         parts = [
-            _head(why),
-            _sum_verdict(why),
-            _bar(why, blocks=blocks),
-            terms(why, width),
-            kinds(why, width),
+            _head(why, width),
+            _layer_verdict(why, width),
+            _roofs(why, width),
+            _because(why, width),
+            _bar(why, width, blocks=blocks),
+            _allocator(why, width),
+            compared(why, width),
+            advised(why, width),
         ]
-        parts += [out_of_proportion(why), recoverable(why), findings(why, width)]
-    parts += [_try(why, width), _closing(why, width)]
-    return "\n\n".join(part for part in parts if part)
+    else:
+        summary = [_sum_verdict(why, width), _bar(why, width, blocks=blocks), where(why, width)]
+        summary.append(advised(why, width, most=3))
+        parts = [_head(why, width), "\n".join(filter(None, summary)), terms(why, width), kinds(why, width)]
+        parts += [out_of_proportion(why, width), recoverable(why, width), findings(why, width)]
+    return "\n\n".join(part for part in [*parts, _closing(why, width)] if part)
 
 
 def why_json(why: Why) -> str:
@@ -113,22 +125,36 @@ def _plain(value: Any) -> Any:
 # --------------------------------------------------------------------------- head and verdict
 
 
-def _head(why: Why) -> str:
+def _head(why: Why, width: int | None) -> str:
+    """What it is; what it takes, with its interval; where that was measured."""
     layer, numbers = why.layer, why.summary.numbers
     name = why.path or why.model
     kind = f"{layer.type} {layer.detail}".strip() if why.scope == "layer" else why.scope
-    kind = kind if why.scope != "whole" else f"{numbers.get('layers')} layers"
+    if why.scope == "whole":
+        count = numbers.get("layers")
+        kind = f"{count} layer{'' if count == 1 else 's'}"
     words = [name] if kind in name else [name, kind]
     if why.scope == "layer" and layer.output_shape:
         words.append(f"-> {'x'.join(map(str, layer.output_shape))} {layer.dtype or ''}".strip())
-    words.append(milliseconds(why.summary.seconds))
+    if layer.calls > 1 and why.scope == "layer":
+        words.append(f"{layer.calls} calls")
+    times = [f"{milliseconds(why.summary.seconds)}{_interval(why)} {_UNDISTURBED}"]
+    observed = numbers.get("latency_s")
+    if isinstance(observed, (int, float)):
+        times.append(f"{milliseconds(observed)} observed")
     if why.scope != "whole":
-        words.append(f"{percent(numbers, 'latency_share')} of the time")
-        words.append(f"{percent(numbers, 'flops_share')} of the FLOPs")
-    return printable("   ".join(words)) + f"\n{printable(why.machine)}"
+        times.append(f"{percent(numbers, 'latency_share')} of the time")
+        times.append(f"{percent(numbers, 'flops_share')} of the FLOPs")
+    rows = ([printable(word) for word in words], times, [printable(why.machine)])
+    return "\n".join(pieces(row, width, 2) for row in rows)
 
 
-def _layer_verdict(why: Why) -> str:
+def _interval(why: Why) -> str:
+    low, high = why.layer.latency_low_s, why.layer.latency_high_s
+    return "" if low is None or high is None else f" ({milliseconds_text(low)}-{milliseconds_text(high)})"
+
+
+def _layer_verdict(why: Why, width: int | None) -> str:
     numbers, code = why.summary.numbers, why.summary.code
     compute, memory = numbers.get("times_compute"), numbers.get("times_memory")
     what, ratio = "its FLOPs at this machine's peak", compute
@@ -141,11 +167,10 @@ def _layer_verdict(why: Why) -> str:
         text = "there is no roof to hold it against"
     else:
         times = f"{number_text(ratio)}x" if isinstance(ratio, (int, float)) else "?"
-        text = _VERDICTS[code].format(times=times, what=what, limit="")
-    lines = [f"Verdict: {text}."]
+        text = _VERDICTS[code].format(times=times, what=what)
     if why.layer.limit and code != "void":
-        lines.append(f"         {_limit(why)} takes most of it, {percent(numbers, 'limit_share')}.")
-    return "\n".join(lines)
+        text += f". The largest part is {_limit(why)}, {percent(numbers, 'limit_share')}"
+    return filled(f"Verdict  {text}.", width, 9)
 
 
 def _limit(why: Why) -> str:
@@ -154,41 +179,48 @@ def _limit(why: Why) -> str:
     return "what the roofs do not explain" if cheap else f"{why.layer.limit}"
 
 
-def _sum_verdict(why: Why) -> str:
+def _sum_verdict(why: Why, width: int | None) -> str:
     numbers, code = why.summary.numbers, why.summary.code
-    text = _VERDICTS[code].format(limit=_limit(why), times="", what="")
+    text = _VERDICTS[code].format(times="", what="")
     if code == "sum":
-        text += f" ({percent(numbers, 'limit_share')})"
+        text = f"the largest part of its time is {_limit(why)}, {percent(numbers, 'limit_share')}"
         apart = numbers.get("taken_apart_share")
         if isinstance(apart, float) and apart < WHOLLY:
-            text += f", of the {share_text(apart)} % that were taken apart"
-    return f"Verdict: {text}."
+            text += f" of the {share_text(apart)} % that were taken apart"
+    return filled(f"Verdict  {text}.", width, 9)
 
 
-def _roofs(why: Why) -> str:
+def _roofs(why: Why, width: int | None) -> str:
     """What FLOPs and bytes would take, and what was measured: all three, with both rates."""
     found = {fact.code: fact for fact in why.evidence}
     rows = []
     flops, moved, measured = (found.get(k) for k in ("flops-at-roof", "bytes-at-bandwidth", "measured"))
     if flops is not None and (flops.numbers.get("flops") or 0) != 0:
-        rows.append(_against("its FLOPs at the compute roof", flops, "flops", "FLOP"))
+        rows.append(("its FLOPs at the compute roof", "compute roof", *_against(flops, "flops", "FLOP")))
     if moved is not None:
-        rows.append(_against("its bytes at the bandwidth", moved, "nbytes", "B"))
+        rows.append(("its bytes at the bandwidth", "bandwidth", *_against(moved, "nbytes", "B")))
     if measured is not None:
         its = Figures(measured)
         rates = [its.rate("flops_per_s", "FLOP/s")] if its.known("flops_per_s") else []
         rates += [its.rate("bytes_per_s", "B/s")] if its.known("bytes_per_s") else []
-        rows.append(("measured", ", ".join(rates), milliseconds(measured.seconds)))
-    return "\n".join(f"  {name:<30}  {amount:<34}  {time:>10}" for name, amount, time in rows)
+        its_time = milliseconds(measured.seconds)
+        rows.append((f"measured, {_UNDISTURBED}", _UNDISTURBED, ", ".join(rates), its_time))
+    widest = [max((len(row[place]) for row in rows), default=0) for place in range(4)]
+    narrow = width is not None and 6 + widest[0] + widest[2] + widest[3] > width
+    named = 1 if narrow else 0
+    return "\n".join(
+        f"  {row[named]:<{widest[named]}}  {row[2]:<{widest[2]}}  {row[3]:>{widest[3]}}" for row in rows
+    )
 
 
-def _against(name: str, fact: Fact, amount: str, unit: str) -> tuple[str, str, str]:
+def _against(fact: Fact, amount: str, unit: str) -> tuple[str, str]:
+    """An amount beside its roof, and what that would take."""
     rate = Figures(fact).rate(f"{'flops' if unit == 'FLOP' else 'bytes'}_per_s", f"{unit}/s")
     value = fact.numbers.get(amount)
     many = f"{count_text(value)}{unit}" if unit == "FLOP" and isinstance(value, (int, float)) else ""
     if unit == "B" and isinstance(value, (int, float)):
         many = bytes_text(value)
-    return name, f"{many} / {rate}" if rate != "?" else f"{many}, no roof", milliseconds(fact.seconds)
+    return f"{many} / {rate}" if rate != "?" else f"{many}, no roof", milliseconds(fact.seconds)
 
 
 def _because(why: Why, width: int | None) -> str:
@@ -209,19 +241,23 @@ def _because(why: Why, width: int | None) -> str:
 # --------------------------------------------------------------------------- parts, terms, allocator
 
 
-def _bar(why: Why, *, blocks: bool) -> str:
+def _bar(why: Why, width: int | None, *, blocks: bool) -> str:
     """One bar of five parts, and what each comes to."""
     parts = parts_of([why.layer])
     if why.layer.limit is None or parts is None:
         return ""
     signs, cheap = BLOCKS if blocks else LETTERS, "cheap" in why.doubts
-    shown = [
-        f"{signs[part]} {named(part, cheap=cheap)} {milliseconds(parts.seconds[part])}"
-        f" ({share_text(parts.share(part))} %)"
-        for part in PARTS
-    ]
-    lines = ["   ".join(shown[:3]), "   ".join(shown[3:])]
-    return "\n         ".join([f"Parts    [{stacked(parts, BAR, blocks=blocks)}]", *lines])
+    shown = []
+    for part in PARTS:
+        amount = f"{_part(parts.seconds[part])} ({share_text(parts.share(part))} %)"
+        shown.append(f"{signs[part]} {named(part, cheap=cheap)} {amount}")
+    room = BAR if width is None else max(10, min(BAR, width - 11))
+    legend = pieces([" " * 9 + shown[0], *shown[1:]], width, 9)
+    return f"Parts    [{stacked(parts, room, blocks=blocks)}]\n{legend}"
+
+
+def _part(seconds: float) -> str:
+    return milliseconds(seconds) if seconds else "0 ms"
 
 
 def _allocator(why: Why, width: int | None) -> str:
@@ -234,56 +270,6 @@ def _allocator(why: Why, width: int | None) -> str:
     return filled(f"Memory   {printable(text)}", width, 9)
 
 
-# --------------------------------------------------------------------------- alternatives and advice
-
-
-def _compared(why: Why) -> str:
-    if not why.counterfactuals:
-        return ""
-    this = why.counterfactuals[0].this_s
-    calls = max(why.layer.calls, 1)
-    macs, flops = why.layer.macs // calls, why.layer.flops // calls
-    rows = [_row("this layer", macs, flops, this, "")]
-    rows += [_alternative(found, flops) for found in why.counterfactuals]
-    sides = ["left", "right", "right", "right", "right", "left"]
-    grid = Grid(["alternative", "MACs", "FLOPs", "ms", "GFLOP/s", "beside this"], sides, rows)
-    return f"Compared on this machine (measured beside each other, run alone)\n{lay_out_ruled(grid)}"
-
-
-def _alternative(found: Counterfactual, flops: int) -> list[str]:
-    ratio = f"{number_text(found.latency_s / found.this_s)}x the time" if found.this_s else ""
-    if found.flops and flops and found.flops != flops:
-        ratio = f"{number_text(found.flops / flops)}x the FLOPs, {ratio}"
-    texts = [ratio, "" if found.same_function else "another function", found.note]
-    return _row(
-        found.title, found.macs, found.flops, found.latency_s, ", ".join(text for text in texts if text)
-    )
-
-
-def _row(title: str, macs: int | None, flops: int | None, seconds: float, more: str) -> list[str]:
-    counts = ["-" if value is None else count_text(value) for value in (macs, flops)]
-    rate = giga_text(flops / seconds) if flops and seconds else "-"
-    return [printable(text) for text in (title, *counts, milliseconds_text(seconds), rate, more)]
-
-
-def _try(why: Why, width: int | None) -> str:
-    lines: list[str] = []
-    for fact in why.advice[:5]:
-        words, gain = remedy_text(fact.code), fact.seconds
-        if fact.numbers.get("basis") == "measured" and gain is not None:
-            times = fact.numbers.get("times")
-            faster = f" ({number_text(times)}x as fast)" if isinstance(times, (int, float)) else ""
-            words += f": measured alone, {milliseconds(gain)} less{faster}"
-        elif gain is not None:
-            words += f": estimated, at most {milliseconds(gain)} less"
-        else:
-            words += ": gain not measured"
-        layers = fact.numbers.get("layers")
-        words += f" in {layers} layer{'' if layers == 1 else 's'}" if layers else ""
-        lines.append(filled(f"{'Try' if not lines else '':<9}{printable(words)}", width, 9))
-    return "\n".join(lines)
-
-
 # --------------------------------------------------------------------------- the end
 
 
@@ -293,10 +279,17 @@ def _closing(why: Why, width: int | None) -> str:
 
 def _last_lines(why: Why) -> Iterator[str]:
     if why.not_measured:
-        yield f"Not measured: {', '.join(_NOT_MEASURED.get(code, code) for code in why.not_measured)}."
+        missing = {**_NOT_MEASURED, **({} if why.scope == "layer" else _NOT_MEASURED_OF_SEVERAL)}
+        yield f"Not measured: {', '.join(missing.get(code, code) for code in why.not_measured)}."
     doubts = [_DOUBTS.get(code, code) for code in why.doubts]
     yield f"Confidence: {why.confidence}" + (f" ({'; '.join(doubts)})." if doubts else ".")
-    pages = [f"docs/findings/{finding.code}.md" for finding in why.reasons if finding.code in TITLES]
+    costliest = next(
+        (fact for fact in why.evidence if fact.code in ("out-of-proportion", "recoverable")), None
+    )
+    if why.scope != "layer" and costliest is not None:
+        path = printable(str(costliest.numbers.get("path")))
+        yield f"One layer in full: flopscope why MODEL {shlex.quote(path)}"
+    pages = [finding.code for finding in why.reasons if finding.code in TITLES]
     if pages:
         more = f" and {len(pages) - 3} more" if len(pages) > 3 else ""
-        yield f"More: {', '.join(pages[:3])}{more}"
+        yield f"More in docs/findings/: {', '.join(f'{page}.md' for page in pages[:3])}{more}"

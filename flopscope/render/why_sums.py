@@ -1,4 +1,4 @@
-"""Why, of many layers -> sections of its text: terms, kinds, what is out of proportion, what could be won."""
+"""Why, of many layers -> sections of its text: summary, terms, kinds, what stands out, what could be won."""
 
 from __future__ import annotations
 
@@ -7,103 +7,151 @@ from typing import TYPE_CHECKING
 
 from flopscope.records import Fact, Verdict
 from flopscope.render.findings import TITLES, Figures
-from flopscope.render.grid import Grid, lay_out_ruled, printable
 from flopscope.render.phrases import as_float, filled, milliseconds
-from flopscope.units import milliseconds_text
+from flopscope.render.why_lines import Table, table_text
+from flopscope.units import giga_text, milliseconds_text, share_text
 
 if TYPE_CHECKING:
     from flopscope.diagnosis import Why
 
+_LISTED = 10
+"""So many layers are listed at most, by whoever lists them."""
 NOTICEABLE = 0.01
 """Kinds below this share of the time are not listed."""
+LEAST = 0.005
+"""What could be won below this share of the time is not listed."""
+SHOWN = 8
+"""Rows of a table; the others are counted."""
+
+
+def where(why: Why, width: int | None) -> str:
+    """The kinds that take most, and what the roofs leave to be won: two lines of the summary."""
+    most = [Figures(fact) for fact in _facts(why, "kind")[:3]]
+    named = [
+        f"{its.text('kind')} {its.share('latency_share')} (FLOPs: {its.share('flops_share')})" for its in most
+    ]
+    lines = [f"Where    of the whole model's time {', '.join(named)}"] if named else []
+    lines += _to_win(why)
+    return "\n".join(filled(line, width, 9) for line in lines)
+
+
+def _to_win(why: Why) -> list[str]:
+    """The sum of what could be won in the layers that are listed, called the bound that it is."""
+    gains, whole = [fact.seconds or 0.0 for fact in _worth(why)], why.summary.seconds
+    if not gains or not whole:
+        return []
+    count = "the layer" if len(gains) == 1 else f"the {len(gains)} layers"
+    return [
+        f"To win   at most {milliseconds(sum(gains))} of {milliseconds(whole)} "
+        f"({share_text(sum(gains) / whole)} %) in {count} listed under Recoverable, by the roofs: "
+        "a bound that nothing reaches, not a forecast"
+    ]
 
 
 def kinds(why: Why, width: int | None) -> str:
-    """A sentence for each kind that takes a notable share of the time."""
-    found = [fact for fact in why.evidence if fact.code == "kind"]
+    """Shares and rates of each kind, and the findings that its time comes from."""
+    found = _facts(why, "kind")
     shown = [fact for fact in found if (as_float(fact.numbers.get("latency_share")) or 0.0) >= NOTICEABLE]
-    lines = [filled(f"  {_kind(fact)}", width, 4) for fact in shown]
-    if len(found) > len(shown):
-        lines.append(f"  … {len(found) - len(shown)} more, each below 1 % of the time")
-    return "\n".join(["Kinds", *lines]) if found else ""
+    names = ("kind", "time", "of time", "of FLOPs", "GFLOP/s", "GB/s", "mostly")
+    sides = ("left", "right", "right", "right", "right", "right", "left")
+    rest = len(found) - len(shown)
+    lines = (f"… {rest} more, each below 1 % of the time",) if rest else ()
+    spare = ("mostly", "GB/s", "time", "GFLOP/s")
+    heading = "Kinds: shares of the whole model, time as observed, rates by the undisturbed time"
+    return table_text(
+        Table(heading, names, sides, [_kind(fact) for fact in shown], spare, lines=lines), width
+    )
 
 
-def _kind(fact: Fact) -> str:
-    """Shares and rates beside the kind with the most FLOPs; what the findings say it comes from."""
+def _kind(fact: Fact) -> list[str]:
     its = Figures(fact)
-    share = f"{its.share('latency_share')} of the time"
-    text = f"{its.text('kind')}: {its.share('flops_share')} of the FLOPs, {share}"
-    rates = [its.rate("flops_per_s", "FLOP/s")] if its.known("flops_per_s") else []
-    if rates and its.known("against_flops_per_s"):
-        rates[0] += f" against {its.rate('against_flops_per_s', 'FLOP/s')} for {its.text('against')}"
-    rates += [its.rate("bytes_per_s", "B/s")] if its.known("bytes_per_s") else []
-    text += f"; {', '.join(rates)}" if rates else ""
-    codes = [TITLES.get(code, code) for code in its.text("because").split()]
-    text += f"; because: {'; '.join(codes)}" if codes else ""
-    return printable(text)
+    rates = [as_float(fact.numbers.get(name)) for name in ("flops_per_s", "bytes_per_s")]
+    shown = ["-" if not rate else giga_text(rate) for rate in rates]
+    shares = its.share("latency_share"), its.share("flops_share")
+    return [its.text("kind"), milliseconds(fact.seconds), *shares, *shown, _codes(its)]
 
 
-def out_of_proportion(why: Why) -> str:
+def out_of_proportion(why: Why, width: int | None) -> str:
     """Layers whose share of the time is at least twice that of the FLOPs."""
+    found = _facts(why, "out-of-proportion")
     rows = [
-        [printable(its.text("path")), milliseconds(fact.seconds), its.share("latency_share"),
-         its.share("flops_share"), printable(its.text("because").replace(" ", ", "))]
-        for fact in why.evidence
-        if fact.code == "out-of-proportion" and (its := Figures(fact))
+        [its.text("path"), milliseconds(fact.seconds), its.share("latency_share"), its.share("flops_share"),
+         _codes(its)]
+        for fact in found
+        if (its := Figures(fact))
     ]  # fmt: skip
-    heading = "Out of proportion: at least twice the share of the time that they have of the FLOPs"
-    sides = ["left", "right", "right", "right", "left"]
-    return _table(heading, ["layer", "time", "of time", "of FLOPs", "findings"], sides, rows)
+    heading = (
+        f"Out of proportion: at least twice the share of the time that they have of the FLOPs{_cut(rows)}"
+    )
+    names, sides = ("layer", "time", "of time", "of FLOPs", "findings"), ("left", *3 * ["right"], "left")
+    return table_text(Table(heading, names, sides, rows, ("findings", "time")), width)
 
 
-def recoverable(why: Why) -> str:
+def recoverable(why: Why, width: int | None) -> str:
     """What could be won at most, the largest first."""
     rows = [
-        [printable(its.text("path")), its.text("kind"), milliseconds(as_float(fact.numbers.get("latency_s"))),
-         milliseconds(as_float(fact.numbers.get("least_s"))), milliseconds(fact.seconds), its.text("limit")]
-        for fact in why.evidence
-        if fact.code == "recoverable" and (its := Figures(fact))
+        [its.text("path"), its.text("kind"), milliseconds(as_float(fact.numbers.get("latency_s"))),
+         milliseconds(as_float(fact.numbers.get("least_s")) or None).replace("?", "-"),
+         milliseconds(fact.seconds), its.text("limit")]
+        for fact in _worth(why)
+        if (its := Figures(fact))
     ]  # fmt: skip
-    heading = "Recoverable at most, by the roofs: a bound, not a forecast"
-    names = ["layer", "kind", "takes", "least by roofs", "at most", "limit"]
-    return _table(heading, names, ["left", "left", "right", "right", "right", "left"], rows)
+    rest = len(_facts(why, "recoverable")) - len(rows)
+    lines = (f"… {rest} more, each below {share_text(LEAST)} % of the time",) if rest else ()
+    heading = f"Recoverable at most, by the roofs: a bound, not a forecast{_cut(rows)}"
+    names = ("layer", "kind", "takes", "least by roofs", "at most", "limit")
+    sides = ("left", "left", "right", "right", "right", "left")
+    spare = ("kind", "limit", "least by roofs")
+    return table_text(Table(heading, names, sides, rows, spare, lines=lines), width)
 
 
 def findings(why: Why, width: int | None) -> str:
-    """The findings by code; without the column of words where that is too wide."""
-    names = ["finding", "what", "layers", "accounts for", "their time", "most in"]
-    sides = ["left", "left", "right", "right", "right", "left"]
+    """The findings by code, what they account for, and where most of it is."""
+    names = ("finding", "what", "layers", "accounts for", "their time", "most in")
+    sides = ("left", "left", "right", "right", "right", "left")
     rows = [_finding(finding) for finding in why.reasons]
     heading = "Findings: what they account for where that is known; they overlap and do not add up"
-    table = _table(heading, names, sides, rows)
-    if width is None or max(map(len, table.splitlines()), default=0) <= width:
-        return table
-    short = [[row[0], *row[2:]] for row in rows]
-    return _table(heading, [names[0], *names[2:]], [sides[0], *sides[2:]], short)
-
-
-def _finding(finding: Verdict) -> list[str]:
-    its, seconds = Figures(finding), finding.seconds
-    accounts = "-" if seconds is None else milliseconds(seconds)
-    time = milliseconds(as_float(finding.numbers.get("latency_s")))
-    title = TITLES.get(finding.code, "")
-    return [finding.code, title, its.text("layers"), accounts, time, printable(its.text("most"))]
-
-
-def _table(heading: str, names: Sequence[str], sides: Sequence[str], rows: Sequence[list[str]]) -> str:
-    return f"{heading}\n{lay_out_ruled(Grid(names, sides, rows))}" if rows else ""
+    spare, hidden = ("what", "most in", "their time"), max(0, len(rows) - SHOWN)
+    table = Table(heading, names, sides, rows[:SHOWN], spare, cut_front=False, hidden=hidden)
+    return table_text(table, width)
 
 
 def terms(why: Why, width: int | None) -> str:
     """The terms that add up to the whole's latency, and that sum."""
-    found = [fact for fact in why.evidence if fact.code == "term"]
+    found = _facts(why, "term")
     if not found:
         return ""
     line = f"whole model {milliseconds(as_float(why.summary.numbers.get('whole_s')))} ="
     for place, fact in enumerate(found):
-        sign = " -" if (fact.seconds or 0.0) < 0 else " +" if place else ""
-        line += f"{sign} {fact.numbers.get('name')} {milliseconds_text(abs(fact.seconds or 0.0))}"
-    undisturbed = milliseconds(why.summary.seconds)
-    return filled(
-        f"{printable(line)}; the parts above are of the layers' undisturbed {undisturbed}", width, 2
-    )
+        seconds = fact.seconds or 0.0
+        sign = " -" if seconds < 0 else " +" if place else ""
+        line += f"{sign} {fact.numbers.get('name')} {milliseconds_text(abs(seconds)) if seconds else '0'}"
+    text = f"Sum      {line}; the parts are of the layers' undisturbed {milliseconds(why.summary.seconds)}"
+    return filled(text, width, 9)
+
+
+def _worth(why: Why) -> list[Fact]:
+    """Layers of which something notable could be won."""
+    whole = why.summary.seconds or 0.0
+    return [fact for fact in _facts(why, "recoverable") if (fact.seconds or 0.0) >= LEAST * whole]
+
+
+def _facts(why: Why, code: str) -> list[Fact]:
+    return [fact for fact in why.evidence if fact.code == code]
+
+
+def _cut(rows: Sequence[object]) -> str:
+    return f" (the {len(rows)} largest)" if len(rows) >= _LISTED else ""
+
+
+def _codes(its: Figures) -> str:
+    """The findings besides "disturbed", which the head of the text tells of."""
+    codes = its.text("because").split() if its.known("because") else []
+    return ", ".join(code for code in codes if code != "disturbed") or "-"
+
+
+def _finding(finding: Verdict) -> list[str]:
+    its, seconds = Figures(finding), finding.seconds
+    accounts = milliseconds(seconds) if seconds else "-"
+    time = milliseconds(as_float(finding.numbers.get("latency_s")))
+    return [finding.code, TITLES.get(finding.code, ""), its.text("layers"), accounts, time, its.text("most")]

@@ -88,6 +88,8 @@ def explained(
             continue
         replayed = _is_replayed(work.bounds, any_replays=bool(replays))
         terms = _terms(work, evidence, fault_s, replayed=replayed)
+        if not work.bounds:  # nothing was moved: it cannot have waited for data
+            terms = replace(terms, overhead_s=layer.latency_floor_s)
         parts = taken_apart(layer.latency_floor_s, terms)
         form = "replayed" if replayed else "cheap"
         made.append(

@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from flopscope.clocks import Clock
+from flopscope.errors import MeasurementError
 from flopscope.records import Latency, Timings, Witnesses
 
-from .observers import Observer
+from .observers import STREAM_BYTES, Observer
 from .probes import Probe
 from .repeats import repeats
 from .sampling import WAITED_NS, Log, Progress, Sampling, sample, warm_up
@@ -68,6 +69,9 @@ def measure(
         progress: called with a stage's name and the share of it that is done.
         observer: reads what the system tells; of this process by default.
         step: time training steps with this loss and optimizer, in place of forward passes.
+
+    Raises:
+        MeasurementError: no two passes took the same path through the modules.
     """
     probe: Probe | StepProbe = Probe(model, lambda: model(*args, **kwargs))
     if step is not None:
@@ -81,6 +85,7 @@ def measure(
         before = _Readings.of(seen)
         log = sample(probe, stretches, clock=clock, sampling=sampling, observer=seen, progress=progress)
         witnesses = _witnesses(log, seen, before, _Readings.of(seen))
+    _require_rounds(log)
     whole = tuple(sum(stretches) for stretches in log.marked)
     return Timings(
         bare=Latency(tuple(log.bare)),
@@ -114,6 +119,15 @@ def without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _require_rounds(log: Log) -> None:
+    if not log.marked:
+        raise MeasurementError(
+            f"the forward entered other modules in each of {log.astray} passes than in the one before them, "
+            "so that no layer could be timed",
+            hint="count it (latency=False, --no-latency), or fix what its path hangs on",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +170,8 @@ def _witnesses(log: Log, observer: Observer, before: _Readings, after: _Readings
         missing=tuple(observer.missing),
         others=None if foreign is None else max(0.0, foreign) / (after.at - before.at),
         major_faults=_gained(before.major_faults, after.major_faults),
+        stream_bytes_per_s=tuple(log.streams),
+        stream_bytes=STREAM_BYTES if log.streams else 0,
     )
 
 

@@ -6,6 +6,7 @@ Each source is read where the platform has it; the others are named in `missing`
 from __future__ import annotations
 
 import importlib
+import mmap
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ resource: Any = importlib.import_module("resource") if find_spec("resource") els
 _TASKS = Path("/proc/self/task")
 _STAT = Path("/proc/stat")
 _BUSY = (0, 1, 2, 5, 6)  # of a processor's line in it: user, nice, system, irq, softirq
+STREAM_BYTES = 64_000_000  # read and written; beyond the caches of most processors
 _PROBE = 128  # a product of 128 x 128 matrices: 4.2 MFLOP in 200 kB, within any second-level cache
 
 
@@ -36,6 +38,7 @@ class Observer:
         self._stat = stat
         self._files: list[int] = []
         self.missing: list[str] = []
+        self._stream: tuple[torch.Tensor, torch.Tensor] | None = None
         self._product: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         if not self._readable():
             self.missing.append("run-delay")
@@ -114,6 +117,19 @@ class Observer:
         before = time.perf_counter_ns()
         torch.mm(left, right, out=out)
         return (time.perf_counter_ns() - before) * 1e-9
+
+    def stream(self) -> float:
+        """Bytes per second, read and written, of one copy through main memory, on torch's threads."""
+        if self._stream is None:
+            # Not by malloc: freeing so large a block would raise glibc's threshold for this whole process.
+            pair = [torch.frombuffer(mmap.mmap(-1, STREAM_BYTES // 2), dtype=torch.uint8) for _ in range(2)]
+            for half in pair:
+                half.fill_(1)
+            self._stream = (pair[0], pair[1])
+        source, target = self._stream
+        before = time.perf_counter_ns()
+        target.copy_(source)
+        return STREAM_BYTES / ((time.perf_counter_ns() - before) * 1e-9)
 
     def _run_delay(self) -> int:
         """The sum of the second number of each thread's schedstat; a thread that ended has none."""

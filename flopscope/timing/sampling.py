@@ -56,6 +56,7 @@ class Log:
     phases: list[tuple[float, ...]] = field(default_factory=list)
     stretch_delays: list[tuple[int, ...]] = field(default_factory=list)
     stretch_faults: list[tuple[int, ...]] = field(default_factory=list)
+    streams: list[float] = field(default_factory=list)
     astray: int = 0
     stop_reason: str = "time"
 
@@ -103,8 +104,10 @@ def sample(
         share = min(1.0, max(spent / sampling.max_seconds, turn / sampling.rounds_most))
         progress("timing", share)
         before, epoch = epoch, min(int(EPOCHS * share), EPOCHS - 1)
-        if epoch != before:
+        if epoch != before or not log.bare:
             observer.look_again()
+            if not clock.queues:
+                log.streams.append(observer.stream())
             long = EPOCHS * spent >= sampling.max_seconds  # what disturbs comes in spells
             if long and turn >= sampling.rounds_least and is_known_closely(log):
                 log.stop_reason = "steady"
