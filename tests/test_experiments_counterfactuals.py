@@ -346,6 +346,45 @@ def test_of_a_training_step_the_forward_pass_is_measured_and_that_is_said() -> N
     assert all("forward" not in trial.note for trial in comparing.trials_of([[call]], None, [kind]))
 
 
+def test_room_is_kept_only_where_the_network_keeps_it() -> None:
+    groups = [[convolution(16, 16)], [convolution(16, 16)]]
+    kinds = (elsewhere.Place(elsewhere.PLAIN, "", {}, 1),)
+    trials = comparing.trials_of(groups, ("channels-last",), kinds, (False, True))
+    # input and output of 2·16·28·28 floats, 16·16·9 weights and 16 biases: eight times as many bytes
+    assert [comparing._room(trial) for trial in trials] == [
+        0,
+        8 * 4 * (2 * 2 * 16 * 28 * 28 + 16 * 16 * 9 + 16),
+    ]
+
+
+_WITH_ROOM = """
+import ctypes, torch
+from flopscope.experiments.outpost import warm, with_room
+
+class Memory(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    _fields_ = [(name, ctypes.c_size_t) for name in names]
+
+tell = ctypes.CDLL(None).mallinfo2
+tell.restype = Memory
+warm([1 << 20])
+held = with_room(32 << 20)
+before = tell()
+blocks = [torch.empty(1 << 19, dtype=torch.uint8) for _ in range(40)]  # 20 MiB
+print(before.fordblks, tell().arena - before.arena)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's allocator")
+def test_with_room_free_memory_stays_and_is_used() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_ROOM], capture_output=True, text=True, check=True, cwd=HOME
+    )
+    free, grown = map(int, done.stdout.split())
+    assert free >= 32 << 20
+    assert grown == 0
+
+
 def test_what_was_measured_of_a_layer_is_named_where_it_is_not_all() -> None:
     large = convolution(16, 16)
     relu = opcalls.call("aten::relu", tensor(2, 8, 4, 4), self=tensor(2, 8, 4, 4))

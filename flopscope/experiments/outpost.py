@@ -21,7 +21,6 @@ from .letters import THIS, read
 from .rebuilding import Rebuilt, UnbuildableError, in_a_row, rebuild
 from .values import Values
 
-
 _PIECE = 64 * 1024  # bytes: half of what glibc would ever give a mapping of its own
 
 
