@@ -125,7 +125,8 @@ def disturbed(plan: Plan) -> Part:
     found = []
     for kind in order:
         with beside(kind):
-            found.append(ask("profile", model=net, threads=1, **plan.sampling))
+            # with roofs, for a contested memory shows by them
+            found.append(ask("profile", model=net, threads=1, roofs=True, **plan.sampling))
     quiet = found[::2]
     layers = _resident(quiet)
     rows = [

@@ -37,6 +37,9 @@ CHANGED, CHANGED_VOID = 0.15, 1.0
 DRIFT, DRIFT_VOID = 0.10, 0.50
 """The same of the clock probe, one fixed matrix product: what it loses every layer loses, and the roofs,
 measured at another moment, do not. At half as long again every share of a roof is wrong by that much."""
+PACE = 1.25
+"""The probe's 10th percentile against the one of the calibration. Both are taken after other work; what is left
+of caches differs, and 25 % is more than that. Beyond it the roofs are those of another clock."""
 FAULT_S, FAULT_SHARE = 1e-6, 0.05
 """Order of magnitude of one page fault: decides only whether a change of their number is worth a word, which
 it is where it comes to more than this share of a pass."""
@@ -85,6 +88,7 @@ def assess(timings: Timings, machine: Machine | None = None) -> Quality:
         *_switching(timings, witnesses),
         *_spreading(timings),
         *_drifting(timings, witnesses),
+        *_pacing(witnesses, machine),
         *_faulting(timings, witnesses),
     ]
     if not found:
@@ -233,6 +237,20 @@ def _drifting(timings: Timings, witnesses: Witnesses) -> Iterator[_Finding]:
     if change is not None and change > DRIFT:
         reason = f"the clock probe drifted by {_percent(change)} between epochs"
         yield _Finding(_word(change, DRIFT_VOID), reason, f"{_CALMER} and its clock steady")
+
+
+def _pacing(witnesses: Witnesses, machine: Machine | None) -> Iterator[_Finding]:
+    """The clock probe now against the one when the roofs were measured: drift that no single run shows."""
+    then = machine.overheads_s.get("probe") if machine is not None and machine.form == "measured" else None
+    if not then or not witnesses.probe_s:
+        return
+    now = _percentile(sorted(witnesses.probe_s), 0.1)
+    if now > PACE * then:
+        reason = f"the processor went at {_percent(then / now)} of the pace at which the roofs were measured"
+        yield _Finding("disturbed", reason, _CALMER)
+    elif then > PACE * now:
+        reason = f"the roofs were measured at {_percent(now / then)} of the pace of now"
+        yield _Finding("disturbed", reason, "measure them anew (flopscope machine --refresh)")
 
 
 def _faulting(timings: Timings, witnesses: Witnesses) -> Iterator[_Finding]:

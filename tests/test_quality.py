@@ -292,3 +292,22 @@ def test_memory_that_others_use_voids_a_measurement() -> None:
 def test_a_remedy_that_another_contains_is_not_said_besides() -> None:
     found = assess(timings(others=1.0, threads=1, bare=tuple([PASS_S] * 8 + [2 * PASS_S] * 8)))
     assert found.remedy.count("stop other work") == 1
+
+
+@pytest.mark.parametrize(
+    ("then", "word", "reason"),
+    [
+        (1e-4, "good", None),
+        (0.85e-4, "good", None),  # 1e-4 / 0.85e-4 = 1.18: within a quarter
+        (0.5e-4, "disturbed", "the processor went at 50 % of the pace at which the roofs were measured"),
+        (2e-4, "disturbed", "the roofs were measured at 50 % of the pace of now"),
+    ],
+)
+def test_the_pace_of_the_processor_is_held_against_the_calibrations(
+    then: float, word: str, reason: str | None
+) -> None:
+    """The probe takes 0.1 ms in each round."""
+    roofs = Machine("m", "cpu", 1, (), overheads_s={"probe": then})
+    found = assess(timings(), roofs)
+    assert found.word == word
+    assert (found.reasons[0] if found.reasons else None) == reason

@@ -38,7 +38,7 @@ def advice_for(case: Case, reasons: Sequence[Verdict]) -> tuple[Fact, ...]:
         basis = {"basis": "estimated" if known else "open"}
         advised.append(Fact(remedy, max(known, default=None), basis))
     for found in case.evidence.counterfactuals:
-        # Allocators are compared in fresh processes; of this one only its page faults tell.
+        # Whether pages are faulted in here only this process's faults tell: the alternative runs in another.
         apt = found.same_function and found.code not in ("pooled-allocator", *taken)
         if apt and _gain(found) >= WORTH_TRYING:
             advised.append(_measured(case, found.code, found))

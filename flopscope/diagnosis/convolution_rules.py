@@ -67,7 +67,7 @@ def layout_reorder(case: Case) -> Verdict | None:
         "layout-reorder",
         seconds,
         {**numbers, **texts, "share": case.share(seconds), **_channels_last(case)},
-        "" if case.settings.channels_last else "channels-last",
+        "channels-last" if _takes_channels_last(case) else "",
     )
 
 
@@ -148,6 +148,12 @@ def _partial_fits(shape: Convolution) -> bool:
     """Whether a partial convolution could stand here: depthwise, same channels, stride 1."""
     same = shape.in_channels == shape.out_channels == shape.groups
     return same and not shape.transposed and prod(shape.stride) == 1
+
+
+def _takes_channels_last(case: Case) -> bool:
+    """Whether the other memory format exists for this layer: of images, and not in it already."""
+    shape = case.evidence.convolution
+    return shape is not None and len(shape.kernel) == 2 and not case.settings.channels_last
 
 
 def _reorders(case: Case) -> list[Kernel]:

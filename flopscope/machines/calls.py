@@ -9,6 +9,10 @@ from torch import nn
 
 from .stopwatch import Work
 
+PROBE = "probe"
+"""The product by which the sampler tells the processor's pace: of 128 x 128 matrices."""
+
+_PROBE_SIDE = 128
 _SAMPLES = 60
 _EVICTED = 2**21  # bytes streamed between two samples, as the layers before it would
 _MODULES = 16
@@ -27,11 +31,13 @@ class Calls:
         # Two images: for a single one of this size torch takes a backend of its own, not the usual one.
         images, kernel = torch.ones(2, 16, 3, 3), torch.ones(16, 16, 3, 3)
         square, bias = torch.ones(16, 16), torch.ones(16)
+        left, right, product = (torch.ones(_PROBE_SIDE, _PROBE_SIDE) for _ in range(3))
         chain, empty = nn.Sequential(*(_Empty() for _ in range(_MODULES))), nn.Sequential()
         self._works: dict[str, Work] = {
             "op": lambda: torch.relu(row),
             "convolution": lambda: torch.conv2d(images, kernel, bias),
             "matmul": lambda: torch.addmm(bias, row, square),
+            PROBE: lambda: torch.mm(left, right, out=product),
         }
         self._chain: Work = lambda: chain(row)
         self._empty: Work = lambda: empty(row)

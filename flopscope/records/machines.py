@@ -33,8 +33,9 @@ class Machine:
 
     `form` is "measured" or "sheet" (from a data sheet: what is derived from it is an estimate).
     `bandwidth` ascends by working set. `overheads_s` holds the seconds of a call that computes nothing
-    worth mentioning: "op" (an element-wise operator), "convolution", "matmul", "module" (an empty module).
-    `fault_s` is the price of one page fault of `page_bytes`, handing the page back included. `absent`
+    worth mentioning: "op" (an element-wise operator), "convolution", "matmul", "module" (an empty module);
+    and of "probe", the product of 128 x 128 matrices that tells the processor's pace. `fault_s` is the price
+    of one page fault of `page_bytes`, handing the page back included. `absent`
     says of a dtype why it has no roof. `quality` is "good", or "disturbed" where passes disagreed. `spreads`
     is (worst - best) / best of the passes for each overhead, and for "fault".
     """

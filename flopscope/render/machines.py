@@ -32,6 +32,7 @@ _CALLS = {
     "convolution": "convolution",
     "matmul": "matrix product",
     "module": "empty module",
+    "probe": "product of 128x128 (pace)",
 }
 
 
