@@ -38,8 +38,8 @@ DRIFT, DRIFT_VOID = 0.10, 0.50
 """The same of the clock probe, one fixed matrix product: what it loses every layer loses, and the roofs,
 measured at another moment, do not. At half as long again every share of a roof is wrong by that much."""
 PACE = 1.25
-"""The probe's 10th percentile against the one of the calibration. Both are taken after other work; what is left
-of caches differs, and 25 % is more than that. Beyond it the roofs are those of another clock."""
+"""The probe's 10th percentile against the calibration's, both with data and code at hand. They agree within a
+few per cent at one clock; beyond a quarter the roofs are those of another."""
 FAULT_S, FAULT_SHARE = 1e-6, 0.05
 """Order of magnitude of one page fault: decides only whether a change of their number is worth a word, which
 it is where it comes to more than this share of a pass."""
