@@ -209,6 +209,16 @@ def test_what_the_system_tells_is_kept_by_pass_and_by_stretch() -> None:
     assert found.loads is None
 
 
+def test_pages_that_only_the_first_pass_faults_in_are_not_of_every_pass() -> None:
+    """Three passes counted faults in two stretches: the process grows in the first, and is steady then."""
+    log = sampling.Log()
+    log.bare += [1.0]
+    log.stretch_faults += [(1000, 1000), (2, 0), (2, 4)]
+    before = timing._Readings(0.0, 0, 0, 0.0, 0.0)
+    after = timing._Readings(1.0, 0, 0, 0.0, 0.0)
+    assert timing._witnesses(log, Blind(), before, after).stretch_faults == (2.0, 4.0)
+
+
 def test_a_wait_below_20_microseconds_is_a_hand_over_between_threads() -> None:
     clock = FakeClock()
     seen = Counts(count(0, 20_000), count(0, 0))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median_low
 from typing import Any, TypeVar
 
 import torch
@@ -154,7 +154,8 @@ class _Readings:
 def _witnesses(log: Log, observer: Observer, before: _Readings, after: _Readings) -> Witnesses:
     """What the observer's counters say of the rounds that were kept."""
     waits = [[delay > WAITED_NS for delay in column] for column in zip(*log.stretch_delays, strict=True)]
-    faults = tuple(fmean(column) for column in zip(*log.stretch_faults, strict=True))
+    # The lower median: the first passes of all fault in what the process keeps from then on.
+    faults = tuple(float(median_low(column)) for column in zip(*log.stretch_faults, strict=True))
     foreign = _gained(before.foreign, after.foreign)
     return Witnesses(
         wall_s=sum(log.bare),
