@@ -223,7 +223,10 @@ def _counted_passes(
         (FAULTS_EVERY, observer.faults, log.stretch_faults),
     ):
         if reading is not None:
-            passes.append((every, _counting(probe.marking(reading), kept)))
+            marked = probe.marking(reading)
+            if kept is log.stretch_faults:
+                marked()  # not kept: the process may grow once more, and those pages are not of every pass
+            passes.append((every, _counting(marked, kept)))
     return passes
 
 
