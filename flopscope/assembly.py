@@ -15,6 +15,7 @@ from flopscope.records import (
     Cost,
     Coverage,
     Environment,
+    Evidence,
     Latency,
     Layer,
     Machine,
@@ -118,7 +119,25 @@ def assemble(
         route=trace.route,
         loaded_by=loaded_by,
     )
-    return report if draft.timings is None else _explained(report, draft, replays or {})
+    if draft.timings is not None:
+        return _explained(report, draft, replays or {})
+    return report if machine is None else dataclasses.replace(report, evidence=_bounds(draft, machine))
+
+
+def _bounds(draft: Draft, machine: Machine) -> tuple[Evidence, ...]:
+    """What every layer takes at least by these roofs; nothing was timed."""
+    unknown = (None,) * len(draft.layers)
+    return roofline.explained(
+        draft.layers,
+        trace=draft.trace,
+        prices=draft.prices,
+        machine=machine,
+        replays={},
+        faults=unknown,
+        waits=unknown,
+        idle_s=unknown,
+        withheld=True,
+    )[1]
 
 
 def _explained(report: Report, draft: Draft, replays: Mapping[int, Replay]) -> Report:
@@ -136,7 +155,8 @@ def _explained(report: Report, draft: Draft, replays: Mapping[int, Replay]) -> R
         faults=times.faults,
         waits=times.waits,
         idle_s=times.idle_s,
-        withheld=judged.word == "void",
+        # Latencies of this machine are not taken apart by the roofs of another.
+        withheld=judged.word == "void" or (report.machine is not None and report.machine.form == "sheet"),
     )
     measured = dataclasses.replace(
         report,

@@ -73,10 +73,11 @@ class Walk:
             measurable = self.settings.latency and self._is_measurable()
             if self.explain and measurable:
                 self._refuse_unknown_layer(trace)
-            roofs = self._roofs() if measurable else None
+            given = isinstance(self.machine, str | Machine)
+            roofs = self._roofs() if measurable or given else None
             timings = self._timed() if measurable else None
             draft = assembly.draft(trace, settings=self.settings, timings=timings)
-            replays = self._replays(draft) if roofs is not None else {}
+            replays = self._replays(draft) if timings and roofs and roofs.form == "measured" else {}
             report = assembly.assemble(
                 draft,
                 model=self.subject.name,

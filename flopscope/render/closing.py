@@ -43,7 +43,7 @@ def closing(report: Report) -> list[str]:
         named = ", ".join(f"{op} x{calls}" for op, calls in report.uncosted.items())
         calls = sum(report.uncosted.values())
         lines.append(f"≥: {calls} of {len(report.ops)} op calls have no cost formula ({named})")
-    return [line for line in (*lines, _allocator_line(report)) if line]
+    return [line for line in (*lines, _estimate_line(report), _allocator_line(report)) if line]
 
 
 def signs(report: Report, rows: Sequence[Row], columns: Sequence[str]) -> str:
@@ -147,6 +147,22 @@ def _formula_lines(report: Report) -> Iterator[str]:
         if abs(moved - formula) > _WORTH_SAYING * formula:
             published = bytes_text(formula)
             yield f"{kind} moves {bytes_text(moved)} as written, {published} by its published formula"
+
+
+def _estimate_line(report: Report) -> str:
+    """What the whole takes at least on absent hardware, by its data sheet; nothing was run there."""
+    machine = report.machine
+    known = [seen.least_s for seen in report.evidence]
+    if machine is None or machine.form != "sheet" or not known:
+        return ""
+    least = sum(seconds or 0.0 for seconds in known)
+    bound = "" if None not in known else "≥ "
+    text = (
+        f"attainable on {machine.name}, an estimate from its data sheet: {bound}{milliseconds_text(least)} ms"
+    )
+    return (
+        f"{text} (Σ over operators of the greater of FLOPs / peak and bytes / bandwidth; launches left out)"
+    )
 
 
 def _allocator_line(report: Report) -> str:
