@@ -109,6 +109,8 @@ def test_ctrl_c_leaves_neither_a_traceback_nor_a_file(tmp_path: Path) -> None:
     running = subprocess.Popen(
         [sys.executable, "-m", "flopscope", *args], cwd=tmp_path, env=environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # a shell that runs the tests in the background has its children ignore the signal
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert running.stderr is not None
     assert "asleep" in running.stderr.readline()

@@ -377,7 +377,7 @@ def test_a_calibration_runs_in_a_child_and_leaves_this_process_alone(
     assert {"float32", "float64"} <= set(one.flops_per_s)
     assert set(one.flops_per_s) | set(session.absent) == set(compute.DTYPES)
     assert [size for size, _ in one.bytes_per_s] == [2**power for power in range(15, 23)]
-    assert set(one.overheads_s) == {"op", "convolution", "matmul", "module"}
+    assert set(one.overheads_s) == {"op", "convolution", "matmul", "module", "probe"}
     assert all(rate > 0 for rate in (*one.flops_per_s.values(), *dict(one.bytes_per_s).values()))
     assert (one.wall_s > 0, one.cpu_s is not None and one.cpu_s > 0) == (True, True)
     assert [share for _, share in told] == sorted(share for _, share in told)
