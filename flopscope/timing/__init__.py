@@ -61,8 +61,7 @@ def measure(
 
     Args:
         model: a private copy in eval mode; its `forward`s are wrapped and given back.
-        args: positional arguments of the call, on the model's device.
-        kwargs: keyword arguments of the call.
+        args, kwargs: the arguments of the call, on the model's device.
         clock: reads the time on the device.
         sampling: when to stop.
         device: the device's name, for the record.
@@ -73,9 +72,7 @@ def measure(
     Raises:
         MeasurementError: no two passes took the same path through the modules.
     """
-    probe: Probe | StepProbe = Probe(model, lambda: model(*args, **kwargs))
-    if step is not None:
-        probe = StepProbe(model, args, kwargs, loss=step.loss, optimizer=step.optimizer)
+    probe = _probe_of(model, args, kwargs, step)
     gc.collect()
     with torch.inference_mode(step is None), without_collection(), observer or Observer() as seen:
         warmups = warm_up(probe, clock, sampling, progress)
@@ -119,6 +116,14 @@ def without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _probe_of(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], step: Step | None
+) -> Probe | StepProbe:
+    if step is None:
+        return Probe(model, lambda: model(*args, **kwargs))
+    return StepProbe(model, args, kwargs, loss=step.loss, optimizer=step.optimizer)
 
 
 def _require_rounds(log: Log) -> None:
