@@ -61,7 +61,8 @@ def measure(
 
     Args:
         model: a private copy in eval mode; its `forward`s are wrapped and given back.
-        args, kwargs: the arguments of the call, on the model's device.
+        args: positional arguments of the call, on the model's device.
+        kwargs: keyword arguments of the call.
         clock: reads the time on the device.
         sampling: when to stop.
         device: the device's name, for the record.
