@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from flopscope.records import Checkup, Machine, Quality, Timings, Witnesses
+from flopscope.records import Checkup, Machine, Quality, Timings, Witnesses, percentile
 from flopscope.units import number_text
 
 DELAYED, DELAYED_VOID = 0.03, 0.25
@@ -216,12 +216,12 @@ def _switching(timings: Timings, witnesses: Witnesses) -> Iterator[_Finding]:
 
 def _spreading(timings: Timings) -> Iterator[_Finding]:
     """The bare passes among themselves: 90th against 10th percentile, and epoch against epoch."""
-    seconds = sorted(timings.bare.samples)
+    seconds = timings.bare.samples
     if len(seconds) < PASSES_LEAST:
         reason = f"only {_plural(len(seconds), 'pass', 'passes')} timed: too few to tell how far they spread"
         yield _Finding("disturbed", reason, _LONGER)
         return
-    low, high = _percentile(seconds, 0.1), _percentile(seconds, 0.9)
+    low, high = percentile(seconds, 0.1), percentile(seconds, 0.9)
     if low > 0 and high / low > SPREAD:
         reason = f"bare passes spread by {_percent(high / low - 1)} (p90/p10)"
         yield _Finding("void" if high / low > SPREAD_VOID else "disturbed", reason, f"{_STOP}, or {_LONGER}")
@@ -244,7 +244,7 @@ def _pacing(witnesses: Witnesses, machine: Machine | None) -> Iterator[_Finding]
     then = machine.overheads_s.get("probe") if machine is not None and machine.form == "measured" else None
     if not then or not witnesses.probe_s:
         return
-    now = _percentile(sorted(witnesses.probe_s), 0.1)
+    now = percentile(witnesses.probe_s, 0.1)
     if now > PACE * then:
         reason = f"the processor went at {_percent(then / now)} of the pace at which the roofs were measured"
         yield _Finding("disturbed", reason, _CALMER)
@@ -327,14 +327,6 @@ def _medians(values: Sequence[float], epochs: Sequence[int]) -> list[float]:
 def _change(medians: Sequence[float]) -> float | None:
     """By how much the largest exceeds the smallest; None where there are not two to compare."""
     return max(medians) / min(medians) - 1 if len(medians) > 1 and min(medians) > 0 else None
-
-
-def _percentile(ascending: Sequence[float], share: float) -> float:
-    """Linear between the two nearest ranks."""
-    place = share * (len(ascending) - 1)
-    below = int(place)
-    above = min(below + 1, len(ascending) - 1)
-    return ascending[below] + (place - below) * (ascending[above] - ascending[below])
 
 
 def _percent(share: float) -> str:

@@ -26,7 +26,6 @@ from diagnosed import (
 )  # fmt: skip
 
 from flopscope.diagnosis import RULES, verdicts, with_verdicts
-from flopscope.diagnosis.cases import knee_bytes
 from flopscope.records import Layer, Quality, Settings
 from flopscope.reports import Report
 
@@ -49,10 +48,10 @@ def test_every_built_in_rule_has_a_pair() -> None:
 
 
 def test_the_knee_is_half_way_down() -> None:
-    assert knee_bytes(MACHINE) == pytest.approx(8 * MB * 2**0.5)
+    assert MACHINE.knee_bytes() == pytest.approx(8 * MB * 2**0.5)
     flat = replace(MACHINE, bandwidth=MACHINE.bandwidth[:2])
-    assert knee_bytes(flat) is None
-    assert knee_bytes(None) is None
+    assert flat.knee_bytes() is None
+    assert replace(MACHINE, bandwidth=()).knee_bytes() is None
 
 
 def test_seconds_are_what_a_cause_accounts_for() -> None:

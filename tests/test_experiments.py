@@ -15,7 +15,7 @@ import flopscope
 from flopscope import experiments
 from flopscope.costs import has_formula
 from flopscope.experiments import hot, replays
-from flopscope.experiments.bench import Cold, Watched, faulting, quantile, quiet, seconds_of
+from flopscope.experiments.bench import Cold, Watched, faulting, quiet, seconds_of
 from flopscope.experiments.hot import Time
 from flopscope.experiments.rebuilding import UnbuildableError, in_a_row, rebuild
 from flopscope.experiments.values import Values
@@ -333,12 +333,6 @@ def test_backward_operators_are_replayed() -> None:
     assert set(found) == {backward.signature, normal.signature}, notes
     assert all(one.tiny_s is not None for one in found.values())
     assert found[backward.signature].backend == "Mkldnn" or not torch.backends.mkldnn.is_available()
-
-
-def test_quantiles_are_interpolated() -> None:
-    assert quantile([4.0, 1.0, 3.0, 2.0], 0.5) == 2.5
-    assert quantile([1.0, 2.0, 3.0], 0.1) == pytest.approx(1.2)  # a fifth of the way from 1 to 2
-    assert quantile([5.0], 0.1) == 5.0
 
 
 def test_page_faults_are_told_by_block() -> None:

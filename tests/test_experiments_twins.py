@@ -8,16 +8,11 @@ import opcalls
 import pytest
 import torch
 
+from flopscope.convolutions import convolution_macs, is_channels_last
 from flopscope.experiments import convolution_of
 from flopscope.experiments.backends import backend_of
 from flopscope.experiments.bench import quiet
-from flopscope.experiments.geometry import (
-    contraction_macs,
-    convolution_macs,
-    in_channels_last,
-    is_channels_last,
-    packed,
-)
+from flopscope.experiments.geometry import contraction_macs, in_channels_last, packed
 from flopscope.experiments.hot import twin_of
 from flopscope.experiments.twins import tiny_twins
 from flopscope.experiments.values import Values

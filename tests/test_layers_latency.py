@@ -288,3 +288,22 @@ def test_floors_of_other_processes_widen_the_interval() -> None:
     # from 1 to 4 seconds and 10 % on either side; the fourth process took another path
     assert layer.latency_low_s == pytest.approx(0.9)
     assert layer.latency_high_s == pytest.approx(4.4)
+
+
+@pytest.mark.parametrize(
+    ("bare", "share"),
+    [
+        ((0, 0, 0), 0.0),  # no pass as it is faults at all: what counting passes fault in is their own
+        ((111, 111, 5000), 0.5),  # half of the 222 that a counting pass saw, whatever one pass did
+        ((222, 222, 222), 1.0),
+        ((999, 999, 999), 1.0),  # never more than was counted in a layer
+    ],
+)
+def test_page_faults_of_layers_add_up_to_no_more_than_a_bare_pass_has(bare, share: float) -> None:
+    run = _net()
+    trace, layers = _layers(run)
+    seen = Witnesses(wall_s=1.0, faults=bare, stretch_faults=(0.0, 22.0, 0.0, 0.0, 200.0, 0.0, 0.0))
+    timings = replace(_timings(_NET, *[(1.0,)] * 7), witnesses=seen)
+    times = by_layer(layers, timings, trace=trace, costs=run.costs)
+    told = {layer.path: faults for layer, faults in zip(layers, times.faults, strict=True) if faults}
+    assert told == ({"a": 22 * share, "b.c": 200 * share} if share else {})

@@ -233,7 +233,7 @@ def test_a_disturbed_machine_is_never_kept_and_is_refused_when_strict(
     machine = machines.machine("cpu", 1)
     assert machine.quality == "disturbed"
     assert "2 of 3 passes were disturbed" in machine.warnings[0]
-    assert not list(shelf.glob("*.json"))
+    assert [file.suffix for file in shelf.iterdir()] == [".refused"]
     with pytest.raises(MeasurementError, match=r"disturbed.*waited 20 % of the time") as caught:
         machines.machine("cpu", 1, strict=True)
     assert caught.value.exit_code == 5

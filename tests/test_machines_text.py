@@ -27,9 +27,13 @@ def test_levels_are_the_fastest_point_and_the_end_of_the_curve() -> None:
     assert levels(made_machine()) == (("cache", CURVE[1]), ("DRAM", CURVE[4]))
 
 
-def test_the_knee_is_the_last_point_above_the_geometric_middle() -> None:
-    """sqrt(100 x 20) = 44.7 GB/s: 50 GB/s at 2 MiB is above it, 22 at 16 MiB is not."""
-    assert knee_bytes(made_machine()) == 2**21
+def test_the_knee_is_the_last_point_before_the_curve_is_half_way_down() -> None:
+    """Half way from 100 to 20 GB/s is 60: 100 GB/s at 256 KiB is above it, 50 at 2 MiB is not.
+
+    The findings name the place between them where the curve crosses it: 0.8 of the way, by logarithms.
+    """
+    assert made_machine().knee_bytes() == pytest.approx(2**18 * 8**0.8)
+    assert knee_bytes(made_machine()) == 2**18
 
 
 def test_a_flat_curve_has_one_level_and_no_knee() -> None:
@@ -53,8 +57,8 @@ def test_the_text_has_every_roof_with_its_spread_and_its_ridge() -> None:
     assert "float32 200 2.0 2.00 10.0 mm 512" in lines
     assert "bfloat16 1000 0 10.0 50.0 mm 1024" in lines
     assert "float16 has no roof: no fast path" in lines
-    assert "262 kB 100 0 cache" in lines
-    assert "2.10 MB 50.0 0 knee" in lines
+    assert "262 kB 100 0 cache knee" in lines
+    assert "2.10 MB 50.0 0" in lines
     assert "element-wise operator 2.00 µs 12.5" in lines
     assert "page fault of 4096 bytes 900 ns -" in lines
 

@@ -5,17 +5,14 @@ Nothing here knows torch. A host can be built on any directory, so that a test m
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-resource: Any = importlib.import_module("resource") if find_spec("resource") else None  # Windows has none
+from flopscope import counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +110,12 @@ class Moment:
 
 def this_host() -> Host:
     """The system that this process runs on."""
-    pinned = hasattr(os, "sched_getaffinity")
-    processors = sorted(os.sched_getaffinity(0)) if pinned else range(os.cpu_count() or 1)
+    usable = counters.processors()
     return Host(
         root=Path("/"),
         environ=dict(os.environ),
-        processors=tuple(processors),
-        pinned=pinned,
+        processors=tuple(range(os.cpu_count() or 1)) if usable is None else usable,
+        pinned=usable is not None,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         pid=os.getpid(),
         tick_s=1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01,
@@ -130,42 +126,19 @@ def this_host() -> Host:
 def moment(host: Host) -> Moment:
     """Read all counters now; a few milliseconds, mostly for the list of processes."""
     vm = host.numbers("proc/vmstat")
-    busy_s, stolen_s = _processor_times(host)
+    busy_s, stolen_s = counters.processor_times(host.root / "proc/stat", host.processors, host.tick_s)
     return Moment(
         processes=_processes(host),
         throttled=_throttled(host),
         hot=_hot(host),
         swapped=vm["pswpin"] + vm["pswpout"] if {"pswpin", "pswpout"} <= vm.keys() else None,
-        switches=None if resource is None else int(resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw),
-        run_delay_s=_run_delay(host),
+        switches=counters.switches(),
+        run_delay_s=counters.run_delays(host.root / "proc/self/task"),
         busy_s=busy_s,
         stolen_s=stolen_s,
         cpu_s=time.process_time(),
         at_s=time.perf_counter(),
     )
-
-
-def _processor_times(host: Host) -> tuple[float | None, float | None]:
-    """Busy and stolen seconds of the usable processors since boot (proc(5), /proc/stat)."""
-    wanted = {f"cpu{number}" for number in host.processors}
-    rows = [line.split() for line in (host.text("proc/stat") or "").splitlines()]
-    ticks = [[int(text) for text in row[1:]] for row in rows if row and row[0] in wanted]
-    if not ticks or min(map(len, ticks)) < 8:
-        return None, None
-    # user nice system idle iowait irq softirq steal; guests' time is part of user's
-    busy = sum(row[0] + row[1] + row[2] + row[5] + row[6] for row in ticks)
-    return busy * host.tick_s, sum(row[7] for row in ticks) * host.tick_s
-
-
-def _run_delay(host: Host) -> dict[int, float] | None:
-    """Seconds that each thread was ready and waited for a processor; some kernels leave all at nought."""
-    delays, ran = {}, False
-    for task in host.names("proc/self/task"):
-        fields = (host.text(f"proc/self/task/{task}/schedstat") or "").split()
-        if len(fields) >= 2:
-            delays[int(task)] = int(fields[1]) * 1e-9
-            ran = ran or fields[0] != "0"
-    return delays if ran else None
 
 
 def _processes(host: Host) -> dict[int, tuple[str, float]]:

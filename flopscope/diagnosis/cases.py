@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from math import exp, log
 from typing import TYPE_CHECKING
 
 from flopscope.records import Counterfactual, Environment, Evidence, Layer, Machine, OpRow, Quality, Settings
@@ -161,24 +159,3 @@ def seconds_of(layer: Layer) -> float:
 def far_bytes_per_s(machine: Machine | None) -> float | None:
     """The bandwidth over the largest measured working set: that of main memory."""
     return machine.bandwidth[-1].bytes_per_s if machine and machine.bandwidth else None
-
-
-def knee_bytes(machine: Machine | None) -> float | None:
-    """The working set at which the bandwidth has come down half way from its best to main memory's.
-
-    None where no curve is known, or where the far end is not clearly (1.5 times) slower than the best.
-    """
-    if machine is None or len(machine.bandwidth) < 2:
-        return None
-    best = max(point.bytes_per_s for point in machine.bandwidth)
-    far = machine.bandwidth[-1].bytes_per_s
-    if best < 1.5 * far:
-        return None
-    half = (best + far) / 2
-    knee = None
-    for below, above in pairwise(machine.bandwidth):
-        if below.bytes_per_s >= half > above.bytes_per_s:
-            place = (below.bytes_per_s - half) / (below.bytes_per_s - above.bytes_per_s)
-            width = log(above.working_set_bytes / below.working_set_bytes)
-            knee = below.working_set_bytes * exp(place * width)
-    return knee

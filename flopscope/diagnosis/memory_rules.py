@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from flopscope.diagnosis.cases import Case, far_bytes_per_s, knee_bytes
+from flopscope.diagnosis.cases import Case, far_bytes_per_s
 from flopscope.diagnosis.registry import rule
 from flopscope.records import Verdict
 
@@ -43,7 +43,7 @@ def low_intensity(case: Case) -> Verdict | None:
 @rule("beyond-cache", explains=("memory",))
 def beyond_cache(case: Case) -> Verdict | None:
     """Fire where ws > knee of W, memory ≥ 0.3·t, B/W(ws) − B/max W ≥ 0.15·t."""
-    knee, bandwidth = knee_bytes(case.machine), _bandwidth(case)
+    knee, bandwidth = _knee(case), _bandwidth(case)
     if case.machine is None or not knee or not bandwidth or _ws(case) <= knee:
         return None
     best = max(point.bytes_per_s for point in case.machine.bandwidth)
@@ -61,7 +61,7 @@ def cold_data(case: Case) -> Verdict | None:
     """Replayed; W(ws) ≥ 2·W(main memory), knee < bytes of the whole run; memory − max(0, B/W(ws) − F/P) ≥
     0.25·t, and memory ≤ 4·B/W(main memory): what the layer takes in place and not when its data are at hand.
     """
-    knee, bandwidth, far = knee_bytes(case.machine), _bandwidth(case), far_bytes_per_s(case.machine)
+    knee, bandwidth, far = _knee(case), _bandwidth(case), far_bytes_per_s(case.machine)
     if not case.replayed or not knee or not bandwidth or not far or bandwidth < NEARER * far:
         return None
     excess = case.part("memory") - expected_memory_s(case)
@@ -86,7 +86,7 @@ def cache_resident(case: Case) -> Verdict | None:
     """Fire where ws ≤ knee, F/B < P/W(main memory), B/W(main memory) ≥ 0.25·t, memory < 0.25·t; and the
     parts come from a replay, or B/t > W(main memory). A roofline of main memory alone would blame memory.
     """
-    knee, far, peak = knee_bytes(case.machine), far_bytes_per_s(case.machine), _peak(case)
+    knee, far, peak = _knee(case), far_bytes_per_s(case.machine), _peak(case)
     if not knee or not far or not peak or not case.nbytes or not case.seconds or _ws(case) > knee:
         return None
     achieved, blamed = case.nbytes / case.seconds, case.nbytes / far
@@ -186,3 +186,7 @@ def _copies(case: Case) -> str:
     moved = {op.op: op.bytes_read + op.bytes_written for op in case.ops if not op.flops}
     named = sorted((op for op in moved if moved[op]), key=lambda op: -moved[op])
     return " ".join(name.rpartition("::")[2].partition(".")[0] for name in named[:3])
+
+
+def _knee(case: Case) -> float | None:
+    return case.machine.knee_bytes() if case.machine is not None else None

@@ -33,7 +33,7 @@ def find(report: Report, path: str) -> Place:
     if not asked:
         return Place("whole", "", tuple(range(len(report.layers))))
     layers = report.layers
-    labels = [label(layer) for layer in layers]
+    labels = [layer.label for layer in layers]
     if asked in labels:
         place = labels.index(asked)
         return Place("layer", labels[place], (place,))
@@ -46,14 +46,6 @@ def find(report: Report, path: str) -> Place:
     return _by_suffix(report, asked, labels, list(containers))
 
 
-def label(layer: Layer) -> str:
-    """What a layer is called: its path, and its type where the path does not say what it is."""
-    words = [layer.path] if layer.path else []
-    if layer.type.startswith("(") or not words:
-        words.append(layer.type)
-    return " ".join(words)
-
-
 def _container(layers: Sequence[Layer], path: str) -> Place:
     beneath = [
         place for place, layer in enumerate(layers) if layer.path == path or layer.path.startswith(f"{path}.")
@@ -64,7 +56,7 @@ def _container(layers: Sequence[Layer], path: str) -> Place:
 def _rows(layers: Sequence[Layer], path: str, places: list[int]) -> Place:
     """The one row of this path, or all of them as a container."""
     if len(places) == 1:
-        return Place("layer", label(layers[places[0]]), tuple(places))
+        return Place("layer", layers[places[0]].label, tuple(places))
     return _container(layers, path)
 
 

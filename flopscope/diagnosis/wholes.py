@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from flopscope.diagnosis.advising import advice_for
 from flopscope.diagnosis.cases import cases, evidence_of, seconds_of
 from flopscope.diagnosis.judging import judged
-from flopscope.diagnosis.places import label
 from flopscope.diagnosis.registry import RULES
 from flopscope.records import Evidence, Fact, Layer, Number, Verdict
 
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
 Findings = Sequence[Sequence[Verdict]]
 
 OUT_OF_PROPORTION = 2.0
+"""A layer is out of proportion where its share of the time is this many times its share of the FLOPs."""
 NOTICEABLE = 0.01
+"""What takes less than this share of the time is neither marked nor listed: nothing would be won there."""
 MOST = 10
 _PARTS = ("compute_s", "kernel_s", "overhead_s", "allocation_s", "memory_s")
 _COUNTS = ("calls", "params", "param_bytes", "macs", "flops", "bytes_read", "bytes_written")
@@ -71,7 +72,7 @@ def findings(report: Report, places: Sequence[int], found: Findings) -> tuple[Ve
         known = [verdict.seconds for _, verdict in members if verdict.seconds is not None]
         most = max(members, key=lambda pair: (pair[1].seconds or 0.0, seconds_of(pair[0])))
         latency = sum(seconds_of(layer) for layer, _ in members)
-        numbers: dict[str, Number] = {"layers": len(members), "latency_s": latency, "most": label(most[0])}
+        numbers: dict[str, Number] = {"layers": len(members), "latency_s": latency, "most": most[0].label}
         added.append(Verdict(code, sum(known) if known else None, numbers, most[1].remedy))
     return tuple(
         sorted(added, key=lambda one: (-(one.seconds or 0.0), -float(one.numbers["latency_s"] or 0)))
@@ -189,7 +190,7 @@ def _out_of_proportion(report: Report, places: Sequence[int], found: Findings) -
         share = layer.flops / flops if flops else 0.0
         if time >= NOTICEABLE and time >= OUT_OF_PROPORTION * share:
             codes = " ".join(verdict.code for verdict in found[place][:2])
-            numbers: dict[str, Number] = {"path": label(layer), "kind": layer.kind, "latency_share": time}
+            numbers: dict[str, Number] = {"path": layer.label, "kind": layer.kind, "latency_share": time}
             numbers |= {"flops_share": share, "because": codes}
             rows.append(Fact("out-of-proportion", layer.latency_s, numbers))
     return sorted(rows, key=lambda fact: -(fact.seconds or 0.0))[:MOST]
@@ -204,7 +205,7 @@ def _recoverable(report: Report, places: Sequence[int]) -> list[Fact]:
             continue
         gain = seconds_of(layer) - evidence.least_s
         if gain > 0:
-            numbers: dict[str, Number] = {"path": label(layer), "kind": layer.kind, "limit": layer.limit}
+            numbers: dict[str, Number] = {"path": layer.label, "kind": layer.kind, "limit": layer.limit}
             numbers |= {"latency_s": seconds_of(layer), "least_s": evidence.least_s}
             rows.append(Fact("recoverable", gain, numbers))
     return sorted(rows, key=lambda fact: -(fact.seconds or 0.0))[:MOST]

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from flopscope.convolutions import convolution_macs, is_channels_last
 from flopscope.records import Convolution, Input, OpCall, Shape, TensorSpec
 
 from .geometry import (
     PRODUCTS,
     contraction_macs,
-    convolution_macs,
     convolution_of,
     in_channels_last,
     in_order,
-    is_channels_last,
     packed,
 )
 

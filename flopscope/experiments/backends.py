@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from flopscope.convolutions import spread
 from flopscope.records import OpCall
 
 from .entries import REFUSALS
-from .geometry import spread
 from .rebuilding import UnbuildableError, arguments_of, untouched
 
 _SELECTED = frozenset({"aten::convolution", "aten::_convolution", "aten::convolution_backward"})

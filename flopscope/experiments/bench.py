@@ -7,20 +7,15 @@ import mmap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
 from typing import Any
 
 import torch
 
+from flopscope import counters
+
 from .rebuilding import Rebuilt
-
-try:
-    import resource
-except ImportError:  # no such thing on Windows
-    resource = None  # type: ignore[assignment]
-
 
 _EVICTED_BYTES = 4_000_000  # read, and as many written: more than a core's own caches hold
 
@@ -90,9 +85,9 @@ class Watched:
 
     def __call__(self, runs: int) -> list[float]:
         """Seconds of so many calls."""
-        waited, before = run_delay_s(), faults()
+        waited, before = counters.run_delay_s(), counters.page_faults()
         taken = seconds_of(self._subject, runs)
-        after, waiting = faults(), run_delay_s()
+        after, waiting = counters.page_faults(), counters.run_delay_s()
         if before is not None and after is not None:
             self.faults.append((after - before) / max(runs, 1))
         self.waited_s = None if waited is None or waiting is None else max(0.0, waiting - waited)
@@ -104,29 +99,6 @@ def faulting(this: Sequence[float], other: Sequence[float]) -> str:
     if not this or not other or max(median(this), median(other)) < 1:
         return ""
     return f"page faults of a call: {median(this):.0f} of this layer, {median(other):.0f} done otherwise"
-
-
-def faults() -> int | None:
-    """Page faults of this process so far that needed no disk; None where the platform does not tell."""
-    return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-
-def run_delay_s() -> float | None:
-    """Seconds that the threads of this process have been ready to run, and were not; None off Linux."""
-    try:
-        lines = [path.read_text(encoding="ascii") for path in Path("/proc/self/task").glob("*/schedstat")]
-        return sum(int(line.split()[1]) for line in lines) * 1e-9 if lines else None
-    except (OSError, ValueError, IndexError):
-        return None  # no such listing, or a thread that ended while it was read
-
-
-def quantile(samples: Sequence[float], share: float) -> float:
-    """The sample below which `share` of the others lie, interpolated. Needs at least one."""
-    ordered = sorted(samples)
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 def plain(call: Callable[[], Any]) -> Rebuilt:

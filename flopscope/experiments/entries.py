@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from flopscope.convolutions import spread
 from flopscope.records import OpCall
-
-from .geometry import spread
 
 # Whatever torch raises at arguments that it does not like.
 REFUSALS = (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import perf_counter
 
-from flopscope.records import OpCall, Replay
+from flopscope import counters
+from flopscope.records import OpCall, Replay, percentile
 
 from .backends import backend_of
-from .bench import Cold, faults, quantile, seconds_of
+from .bench import Cold, seconds_of
 from .entries import REFUSALS
 from .rebuilding import Rebuilt, UnbuildableError, flat_tensors, rebuild
 from .twins import tiny_twins
@@ -53,16 +54,16 @@ def replay(op: OpCall, values: Values, time: Time, cold: Cold) -> Replay:
     faulted = 0
     for block in range(_BLOCKS):
         count = runs * (block + 1) // _BLOCKS - runs * block // _BLOCKS
-        before = faults()
+        before = counters.page_faults()
         samples[0] += seconds_of(hot, count)
-        faulted += (faults() or 0) - (before or 0)
+        faulted += (counters.page_faults() or 0) - (before or 0)
         if tiny is not None:
             samples[1] += seconds_of(tiny, count)
     return Replay(
-        hot_s=quantile(samples[0], 0.1),
+        hot_s=percentile(samples[0], 0.1),
         hot_faults=faulted / runs,
-        tiny_s=quantile(samples[1], 0.1) if tiny is not None else None,
-        tiny_cold_s=quantile(cold.seconds_of(tiny, _COLD), 0.25) if tiny is not None else None,
+        tiny_s=percentile(samples[1], 0.1) if tiny is not None else None,
+        tiny_cold_s=percentile(cold.seconds_of(tiny, _COLD), 0.25) if tiny is not None else None,
         runs=runs,
         backend=backend,
     )

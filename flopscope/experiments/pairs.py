@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
-from .bench import quantile
+from flopscope.records import percentile
 
 Runner = Callable[[int], list[float]]  # runs -> seconds of each
 
@@ -100,7 +100,7 @@ def compared(turns: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Pair:
     drawn = [_medians(chance.choices(turns, k=len(turns))) for _ in range(_RESAMPLES)]
     ratios = [other / this for this, other in drawn if this > 0]
     ratio = other_s / this_s
-    low, high = quantile(ratios, 0.025), quantile(ratios, 0.975)
+    low, high = percentile(ratios, 0.025), percentile(ratios, 0.975)
     return Pair(this_s, other_s, min(low, ratio), max(high, ratio), len(turns))
 
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from flopscope import convolutions
+from flopscope.convolutions import spread
 from flopscope.records import Input, OpCall, Shape, TensorSpec
 
-from .geometry import BACKWARD, PRODUCTS, convolution_of, geometry, packed, spread
+from .geometry import BACKWARD, PRODUCTS, packed
 
 _WIDEST = 16  # of the inner dimensions of a tiny matrix product: one vector of floats
 _BATCHES = (1, 2, 16)  # torch looks at whether there is more than one image, and whether there are 16
@@ -24,7 +26,7 @@ def tiny_twins(op: OpCall) -> Iterator[OpCall]:
     There are several for a convolution only: torch selects its backend by the batch too, so
     the first that has the original's backend is the one to take. A twin has no recorded outputs.
     """
-    shape = convolution_of(op) if op.op != BACKWARD else geometry(op, op.inputs[0].shape)
+    shape = convolutions.convolution_of(op)
     if shape is not None:
         yield from _convolutions(op)
         return
@@ -86,7 +88,7 @@ def _convolutions(op: OpCall) -> Iterator[OpCall]:
     assert source is not None  # it has a geometry
     assert weight is not None
     rank = len(weight.shape) - 2
-    shape = geometry(op, (op.inputs[0] if backward else op.outputs[0]).shape)
+    shape = convolutions.convolution_of(op)
     assert shape is not None
     beyond = spread(op.value("output_padding"), rank, 0)
     space, answer = [], []

@@ -13,13 +13,13 @@ from math import ceil
 from statistics import median
 
 from flopscope.errors import MeasurementError
-from flopscope.records import Layer, OpCost, Timings, Trace, WholeRow
+from flopscope.records import Layer, OpCost, Timings, Trace, WholeRow, Witnesses, percentile
 
 from .ownership import LOSS, OPTIMIZER, ancestors
 from .stretches import Share, boundaries, shares_by_order, shares_by_path, shares_of_the_rest
 from .tree import labels_of
 
-_FLOOR = 0.1  # the floor is the 10th percentile over all rounds: a minimum would reward luck
+_FLOOR = 0.1
 
 PROCESS_SPREAD = 0.1
 """How far the floors of one layer lie apart, from process to process, besides what epochs show: the median
@@ -81,18 +81,16 @@ def by_layer(
     seen = timings.witnesses
     idle: tuple[float | None, ...] = (None,) * len(layers)
     if empty is not None:
-        idle = tuple(_percentile(row, _FLOOR) for row in _added(len(layers), timings, shares, empty))
+        idle = tuple(_floor(row) for row in _added(len(layers), timings, shares, empty))
     others = [_added(len(layers), other, shares) for other in timings.repeats if _alike(other, timings)]
     return LayerTimes(
         tuple(tuple(row) for row in _added(len(layers), timings, shares)),
         _fastest(timings, rounds),
         epochs=timings.epochs,
         idle_s=idle,
-        faults=_told(len(layers), shares, seen.stretch_faults if seen else None, sum),
+        faults=_told(len(layers), shares, _faults_of_every_pass(seen), sum),
         waits=_told(len(layers), shares, seen.stretch_waits if seen else None, max),
-        elsewhere=tuple(
-            tuple(_percentile(other[layer], _FLOOR) for other in others) for layer in range(len(layers))
-        ),
+        elsewhere=tuple(tuple(_floor(other[layer]) for other in others) for layer in range(len(layers))),
         backward=_backward(len(layers), timings, shares),
         warnings=warnings,
     )
@@ -123,7 +121,7 @@ def with_latency(layers: Sequence[Layer], times: LayerTimes) -> tuple[Layer, ...
 
 def with_latency_of_the_whole(total: Layer, timings: Timings) -> Layer:
     """Put the bare model's latencies into the total: the median, the floor and its interval."""
-    others = [_percentile(other.bare.samples, _FLOOR) for other in timings.repeats]
+    others = [_floor(other.bare.samples) for other in timings.repeats]
     floor, low, high = _floor_and_interval(timings.bare.samples, timings.epochs, others)
     return replace(
         total,
@@ -205,6 +203,19 @@ def _added(
     return seconds
 
 
+def _faults_of_every_pass(seen: Witnesses | None) -> tuple[float, ...] | None:
+    """Page faults by stretch, together no more than a bare pass has.
+
+    The few passes that count them by stretch tell where they are, the many bare ones how many: a heap that
+    happens to grow in a counting pass does not do so in every pass.
+    """
+    if seen is None or seen.stretch_faults is None or not seen.faults:
+        return None if seen is None else seen.stretch_faults
+    counted = sum(seen.stretch_faults)
+    share = min(1.0, median(seen.faults) / counted) if counted else 1.0
+    return tuple(share * amount for amount in seen.stretch_faults)
+
+
 def _told(
     count: int,
     shares: Sequence[Sequence[Share]],
@@ -262,23 +273,19 @@ def _floor_and_interval(
     seconds: Sequence[float], epochs: Sequence[int], elsewhere: Sequence[float] = ()
 ) -> tuple[float, float | None, float | None]:
     """The floor of all rounds, and the range of all floors known; None where there is but one."""
-    floor = _percentile(seconds, _FLOOR)
+    floor = _floor(seconds)
     by_epoch: dict[int, list[float]] = {}
     for epoch, value in zip(epochs, seconds, strict=False):
         by_epoch.setdefault(epoch, []).append(value)
-    floors = [*(_percentile(values, _FLOOR) for values in by_epoch.values()), *elsewhere]
+    floors = [*(_floor(values) for values in by_epoch.values()), *elsewhere]
     if len(floors) < 2:
         return floor, None, None
     return floor, min(floor, *floors) * (1 - PROCESS_SPREAD), max(floor, *floors) * (1 + PROCESS_SPREAD)
 
 
-def _percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of them lie, interpolated between neighbours."""
-    ranked = sorted(values)
-    place = share * (len(ranked) - 1)
-    below = int(place)
-    above = min(below + 1, len(ranked) - 1)
-    return ranked[below] + (place - below) * (ranked[above] - ranked[below])
+def _floor(seconds: Sequence[float]) -> float:
+    """The 10th percentile: a minimum would reward luck."""
+    return percentile(seconds, _FLOOR)
 
 
 # --------------------------------------------------------------------------- inclusive times

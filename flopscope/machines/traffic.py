@@ -13,12 +13,9 @@ from pathlib import Path
 
 import torch
 
-from .stopwatch import Work, beyond, least
+from flopscope import counters
 
-try:
-    import resource
-except ImportError:  # Windows has none
-    resource = None  # type: ignore[assignment]
+from .stopwatch import Work, beyond, least
 
 SMALLEST, LARGEST = 2**15, 2**28
 _STAGGER = 272  # floats between operands: 17 cache lines, so that they do not fall on the same sets
@@ -83,7 +80,7 @@ def fault_price() -> tuple[float, int] | None:
     Returns:
         None where the platform counts no faults, or has no private anonymous mappings.
     """
-    if resource is None or not hasattr(mmap, "MAP_PRIVATE"):
+    if counters.page_faults() is None or not hasattr(mmap, "MAP_PRIVATE"):
         return None
     resident = torch.zeros(_FRESH // 4)
     stays = least(lambda: resident.fill_(1.0), 0.0, runs=_FRESH_RUNS)
@@ -112,14 +109,14 @@ def free_bytes() -> int:
 
 def _fresh() -> tuple[float, int]:
     """Seconds and page faults of filling a tensor on memory that is mapped and given back again."""
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
+    before, start = counters.page_faults() or 0, time.perf_counter()
     pages = mmap.mmap(-1, _FRESH, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     fresh = torch.frombuffer(pages, dtype=torch.float32)
     fresh.fill_(1.0)
     del fresh  # or the mapping would be held
     pages.close()
     seconds = time.perf_counter() - start
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return seconds, (counters.page_faults() or 0) - before
 
 
 def _page_bytes(faults: int) -> int:

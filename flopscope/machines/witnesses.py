@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-try:
-    import resource
-except ImportError:  # Windows has none
-    resource = None  # type: ignore[assignment]
-
-_TASKS = Path("/proc/self/task")
-_STAT = Path("/proc/stat")
-_BUSY = (0, 1, 2, 5, 6)  # of a processor's line in it: user, nice, system, irq, softirq
+from flopscope import counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,48 +40,19 @@ class Reading:
 
 def reading() -> Reading:
     """Read all counters now."""
-    switches = None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    return Reading(time.perf_counter(), time.process_time(), _run_delay(), switches, _busy_s())
+    busy_s, _ = counters.processor_times()
+    return Reading(
+        time.perf_counter(), time.process_time(), counters.run_delay_s(), counters.switches(), busy_s
+    )
 
 
 def missing() -> tuple[str, ...]:
     """The sources that this platform lacks."""
     lacks = {
-        "run-delay of the threads (/proc/self/task/*/schedstat)": _run_delay() is None,
-        "context switches and page faults (getrusage)": resource is None,
+        "run-delay of the threads (/proc/self/task/*/schedstat)": counters.run_delay_s() is None,
+        "context switches and page faults (getrusage)": counters.switches() is None,
     }
     return tuple(source for source, lacking in lacks.items() if lacking)
-
-
-def _run_delay() -> float | None:
-    """Seconds that the threads of this process were ready and waited; None where nobody counts them.
-
-    Some kernels offer the file and leave it at nought: then the time on a processor is nought too.
-    """
-    ran, waited = 0, 0
-    for task in _TASKS.iterdir() if _TASKS.exists() else ():
-        try:
-            first, second, _ = (task / "schedstat").read_bytes().split()
-        except (OSError, ValueError):
-            continue  # no such source, or a thread that ended meanwhile
-        ran, waited = ran + int(first), waited + int(second)
-    return waited * 1e-9 if ran else None
-
-
-def _busy_s() -> float | None:
-    """Seconds that the processors which we may use have worked so far, for whomever."""
-    try:
-        lines = _STAT.read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-    ticks = sum(
-        int(counts[place])
-        for name, *counts in (line.split() for line in lines if line.startswith("cpu"))
-        if name in ours
-        for place in _BUSY
-    )
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _gain(now: float | None, before: float | None) -> float | None:

@@ -20,7 +20,7 @@ from flopscope.reports import Report
 from flopscope.subjects import Subject, check_device
 
 from .training import Loss, training_step
-from .walk import Walk
+from .walk import Asked, Walk
 
 __all__ = ["EFFORTS", "count", "explain", "profile", "report_of"]
 
@@ -50,75 +50,43 @@ def profile(
 ) -> Report:
     """Tell what each layer of a model costs, what it takes on this machine, and why.
 
-    The model itself is not changed: what is to run is a private copy, in eval mode and under
-    inference mode. Where it was built on the meta device there is nothing to run, and latencies
-    are None.
+    What runs is a private copy, in eval mode and under inference mode; the model is not changed. One on
+    the meta device has nothing to run: its latencies are None.
 
     Args:
         model: any module.
-        inputs: a shape `(1, 3, 224, 224)`; a tensor; a tuple or list of shapes and tensors
-            (positional arguments); a dict of them (keyword arguments); `Spec(shape, dtype)`
-            wherever a shape may stand; `Inputs(...)` for both kinds. None: guessed from the
-            model, and named in `notes`.
+        inputs: a shape, a tensor, a tuple or list of them, a dict for keyword arguments; `Spec` and
+            `Inputs` say more (docs/inputs.md). None: guessed from the model, and named in `notes`.
         device: where to run, and what bytes are counted for; the model's own by default.
         dtype: run a copy converted to this dtype ("bfloat16" or a torch.dtype).
-        threads: number of threads of one operator, for the measurement.
+        threads: number of threads of one operator.
         channels_last: run a copy in channels_last memory format.
-        train: count and time one training step: forward in train mode, loss, backward, and the
-            optimizer's step where one is given.
+        train: one training step: forward in train mode, loss, backward, and the optimizer's step.
         loss: makes a scalar of the model's output; the mean of its floating outputs by default.
-        optimizer: an optimizer of the model (copied with its settings and state), or what makes one
-            of parameters: a class, or a function.
+        optimizer: one of the model, which is copied, or a class or function that makes one of parameters.
         latency: measure. Without it this is `count`.
-        effort: "quick": 1.5 seconds of sampling, and latencies taken apart by the roofs alone; "normal":
-            at most 5, and every operator run alone for what it takes with its data at hand; "thorough":
-            15, in three processes, and the layers out of proportion done otherwise, too.
+        effort: "quick", "normal", "thorough": 1.5, 5, 15 seconds of sampling at most; "quick" runs no
+            operator alone, "thorough" samples in three processes and tries alternatives to layers.
         max_seconds: seconds of sampling, instead of those of `effort`.
         seed: for the values of made inputs.
-        machine: the roofs to hold latencies against: a `Machine`, or a data sheet by name or path
-            (what follows from it is an estimate). None: those of this machine, measured once in a
-            process apart and kept; False: none.
-        strict: raise MeasurementError where an op has no price, or the measurement was disturbed;
-            the error's `report` holds what was measured all the same.
-        progress: called with a stage's name and the share of it that is done; True to show a
-            bar on stderr, False for silence, None to show it where stderr is a terminal.
-        explain: path of a layer to do otherwise, that `report.why(path)` can compare; "": those
-            that take most beyond their share.
-
-    Returns:
-        The report: `print(report)`, `report.layers`, `report.df`, `report.save(path)`.
+        machine: a `Machine` or a data sheet (name or path) instead of this machine's roofs; False: none.
+        strict: raise where an op has no price or timing was disturbed.
+        progress: called with a stage and the share of it that is done; True, False or None (where
+            stderr is a terminal) for a bar on stderr.
+        explain: path of a layer to do otherwise, for `why`; "": those most out of proportion.
 
     Raises:
         InputError: an argument is malformed.
         ForwardError: the model rejected the input, or failed.
+        MeasurementError: with `strict`; its `report` holds what was measured all the same.
     """
     settings = Settings(
-        device=_device_text(device),
-        dtype=None if dtype is None else str(dtype).removeprefix("torch."),
-        threads=threads,
-        channels_last=channels_last,
-        train=train,
-        latency=latency,
-        effort=effort,
-        max_seconds=max_seconds,
-        seed=seed,
-        strict=strict,
+        device=_device_text(device), dtype=_dtype_text(dtype), threads=threads, channels_last=channels_last,
+        train=train, latency=latency, effort=effort, max_seconds=max_seconds, seed=seed, strict=strict,
         machine=machine if isinstance(machine, str) else None,
-    )
-    _check(settings)
-    step = training_step(settings, loss, optimizer)
-    with shown(progress) as told, timing.without_collection(), _room_to_nest():
-        walk = Walk(
-            Subject(model, settings), inputs, settings, told, machine=machine, explain=explain, step=step
-        )
-        report = walk.report()
-    if strict and report.quality is not None and report.quality.word != "good":
-        raise MeasurementError(
-            f"timing is {report.quality.word}: {'; '.join(report.quality.reasons)}",
-            hint=report.quality.remedy,
-            report=report,
-        )
-    return report
+    )  # fmt: skip
+    asked = Asked(inputs, machine, explain, training_step(_checked(settings), loss, optimizer))
+    return _trusted(_walked(model, settings, asked, progress), strict)
 
 
 def explain(model: nn.Module, inputs: Any = None, path: str = "", **keywords: Any) -> Why:
@@ -190,7 +158,21 @@ def report_of(
     )
 
 
-def _check(settings: Settings) -> None:
+def _walked(model: nn.Module, settings: Settings, asked: Asked, progress: Told) -> Report:
+    with shown(progress) as told, timing.without_collection(), _room_to_nest():
+        return Walk(Subject(model, settings), settings, asked, told).report()
+
+
+def _trusted(report: Report, strict: bool) -> Report:
+    """The report; where it must be trusted and cannot be, an error that holds it."""
+    judged = report.quality
+    if strict and judged is not None and judged.word != "good":
+        reasons = "; ".join(judged.reasons)
+        raise MeasurementError(f"timing is {judged.word}: {reasons}", hint=judged.remedy, report=report)
+    return report
+
+
+def _checked(settings: Settings) -> Settings:
     if settings.effort not in EFFORTS:
         raise InputError(f"effort {settings.effort!r} is not known", hint=f"one of {', '.join(EFFORTS)}")
     if settings.threads is not None and settings.threads < 1:
@@ -205,6 +187,11 @@ def _check(settings: Settings) -> None:
         raise InputError(f"dtype {settings.dtype!r} is not known", hint="for example float32 or bfloat16")
     if settings.latency and settings.device is not None:
         check_device(settings.device)
+    return settings
+
+
+def _dtype_text(dtype: Any) -> str | None:
+    return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def _device_text(device: Any) -> str | None:

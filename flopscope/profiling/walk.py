@@ -32,27 +32,25 @@ EXPLAINED_LAYERS = 3
 _PAGE_BYTES = 4096
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """What `profile` was asked for besides its settings: what is no plain value."""
+
+    inputs: Any
+    machine: Machine | str | bool | None = None
+    explain: str | None = None
+    step: TrainingStep | None = None
+
+
 class Walk:
     """One run of the conductor: what was asked for, and what was found out on the way."""
 
-    def __init__(
-        self,
-        subject: Subject,
-        given: Any,
-        settings: Settings,
-        progress: Progress,
-        *,
-        machine: Machine | str | bool | None = None,
-        explain: str | None = None,
-        step: TrainingStep | None = None,
-    ) -> None:
+    def __init__(self, subject: Subject, settings: Settings, asked: Asked, progress: Progress) -> None:
         self.subject = subject
         self.settings = settings
+        self.asked = asked
         self.progress = progress
-        self.given = None if given is None else inputs.describe(given)
-        self.machine = machine
-        self.explain = explain
-        self.step = step
+        self.given = None if asked.inputs is None else inputs.describe(asked.inputs)
         self.call = Inputs()
         self.notes = list(subject.notes)
         self.said_of_replays: list[str] = []
@@ -66,14 +64,14 @@ class Walk:
             _disable_current_modes(),
             _threads(self.settings.threads),
             torch.inference_mode(False)
-            if self.step
+            if self.asked.step
             else nullcontext(),  # inference tensors have no gradients
         ):
             trace = self._traced()
             measurable = self.settings.latency and self._is_measurable()
-            if self.explain and measurable:
+            if self.asked.explain and measurable:
                 self._refuse_unknown_layer(trace)
-            given = isinstance(self.machine, str | Machine)
+            given = isinstance(self.asked.machine, str | Machine)
             roofs = self._roofs() if measurable or given else None
             timings = self._timed() if measurable else None
             draft = assembly.draft(trace, settings=self.settings, timings=timings)
@@ -111,7 +109,7 @@ class Walk:
             if (
                 self.subject.has_data
                 and reason is not None
-                and (inputs.needs_values(reason) or (self.step is not None and self.given is not None))
+                and (inputs.needs_values(reason) or (self.asked.step is not None and self.given is not None))
             ):
                 # Nothing is wrong with this input; it only cannot do without values.
                 return self._traced_for_real([call], failures[-1])
@@ -145,12 +143,14 @@ class Walk:
             self.subject.lazy = False
         made = self._made(call, "meta" if meta else self.subject.device)
         device = self.subject.device
-        if self.step is None:
+        if self.asked.step is None:
             keep = costs.has_formula
             trace = tracing.trace(model, made.args, made.kwargs, keep=keep, meta=meta, device=device)
         else:
             given = self.subject.model
-            trace = self.step.traced(model, made.args, made.kwargs, given=given, meta=meta, device=device)
+            trace = self.asked.step.traced(
+                model, made.args, made.kwargs, given=given, meta=meta, device=device
+            )
         return trace, made
 
     def _settled(self, call: Inputs, trace: Trace, made: Made) -> Trace:
@@ -192,15 +192,15 @@ class Walk:
             settings=self.settings,
             environment=environment(),
         )
-        diagnosis.worth_explaining(counted, self.explain or "", count=1)
+        diagnosis.worth_explaining(counted, self.asked.explain or "", count=1)
 
     def _roofs(self) -> Machine | None:
         """The machine that was given, or this one's roofs: known, or measured now in a process apart."""
-        if isinstance(self.machine, Machine):
-            return self.machine
-        if isinstance(self.machine, str):
-            return machines.from_sheet(self.machine)
-        if self.machine is False:
+        if isinstance(self.asked.machine, Machine):
+            return self.asked.machine
+        if isinstance(self.asked.machine, str):
+            return machines.from_sheet(self.asked.machine)
+        if self.asked.machine is False:
             return None
         kind, threads = torch.device(self.subject.device).type, torch.get_num_threads()
         known, reason = machines.known(kind, threads), machines.refused(kind, threads)
@@ -222,9 +222,9 @@ class Walk:
         made = self._made(self.call, self.subject.device)
         private = self.subject.private()
         seconds = self.settings.max_seconds or timing.SECONDS[self.settings.effort]
-        others = PROCESSES.get(self.settings.effort, 0) if self.step is None else 0
+        others = PROCESSES.get(self.settings.effort, 0) if self.asked.step is None else 0
         try:
-            with tracing.borrowed(private, evaluating=self.step is None):
+            with tracing.borrowed(private, evaluating=self.asked.step is None):
                 timings = timing.measure(
                     private,
                     made.args,
@@ -233,7 +233,7 @@ class Walk:
                     sampling=timing.Sampling(seconds / (1 + others)),
                     device=self.subject.device,
                     progress=self.progress,
-                    step=self.step.timed(private, self.subject.model) if self.step else None,
+                    step=self.asked.step.timed(private, self.subject.model) if self.asked.step else None,
                 )
         except MeasurementError:
             raise
@@ -273,10 +273,10 @@ class Walk:
 
         After all timing: they take the processors.
         """
-        asked = self.explain is not None or self.settings.effort == "thorough"
+        asked = self.asked.explain is not None or self.settings.effort == "thorough"
         if not asked or torch.device(self.subject.device).type != "cpu":
             return report
-        wanted = diagnosis.worth_explaining(report, self.explain or "", count=EXPLAINED_LAYERS)
+        wanted = diagnosis.worth_explaining(report, self.asked.explain or "", count=EXPLAINED_LAYERS)
         notes: list[str] = []
         found = experiments.counterfactuals(
             [[trace.ops[op] for op in report.layers[index].ops] for index in wanted],

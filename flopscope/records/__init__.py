@@ -20,9 +20,9 @@ from .findings import (
     Verdict,
 )
 from .machines import Bandwidth, Machine, Peak
-from .measurements import Latency, Timings, Witnesses
+from .measurements import Latency, Timings, Witnesses, percentile
 from .prices import KINDS, Block, Cost, MemoryPeak, OpCost
-from .rows import Coverage, Environment, Layer, OpRow, Phase, Settings, Violation, WholeRow
+from .rows import Coverage, Environment, Layer, OpRow, Phase, Settings, Violation, WholeRow, label_of
 from .runs import Input, Module, ModuleCall, OpCall, Parameter, Shape, Storage, TensorSpec, Trace
 
 __all__ = [
@@ -64,4 +64,6 @@ __all__ = [
     "Violation",
     "WholeRow",
     "Witnesses",
+    "label_of",
+    "percentile",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import log
+from math import exp, log
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,24 @@ class Machine:
     def peak(self, dtype: str | None) -> float | None:
         """FLOP/s at best in `dtype`; None where there is no roof for it."""
         return next((peak.flops_per_s for peak in self.peaks if peak.dtype == dtype), None)
+
+    def knee_bytes(self) -> float | None:
+        """The working set at which the bandwidth has come down half way from its best to main memory's.
+
+        None where no curve is known, or where the far end is not clearly (1.5 times) slower than the best.
+        """
+        points = self.bandwidth
+        best, far = max((point.bytes_per_s for point in points), default=0.0), points[-1:]
+        if len(points) < 2 or best < 1.5 * far[0].bytes_per_s:
+            return None
+        half = (best + far[0].bytes_per_s) / 2
+        knee = None
+        for below, above in pairwise(points):
+            if below.bytes_per_s >= half > above.bytes_per_s:
+                place = (below.bytes_per_s - half) / (below.bytes_per_s - above.bytes_per_s)
+                width = log(above.working_set_bytes / below.working_set_bytes)
+                knee = below.working_set_bytes * exp(place * width)
+        return knee
 
     def bytes_per_s(self, working_set_bytes: int) -> float | None:
         """Bandwidth at a working set, interpolated between the points over its logarithm."""

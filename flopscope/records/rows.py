@@ -52,6 +52,11 @@ class Layer:
     backward_s: float | None = None
 
     @property
+    def label(self) -> str:
+        """What the layer is called: its path, and its type where the path does not say what it is."""
+        return label_of(self.path, self.type)
+
+    @property
     def arithmetic_intensity(self) -> float | None:
         """FLOPs per byte moved; None where nothing moves."""
         moved = self.bytes_read + self.bytes_written
@@ -70,6 +75,11 @@ class Layer:
     def _per_second(self, amount: int) -> float | None:
         seconds = self.latency_floor_s or self.latency_s
         return amount / seconds if seconds and seconds > 1e-12 else None  # less is no clock's reading
+
+
+def label_of(path: str, kind: str) -> str:
+    """A path, and a type where it stands in brackets or there is no path."""
+    return " ".join(word for word in (path, kind if kind.startswith("(") or not path else "") if word)
 
 
 @dataclass(frozen=True, slots=True)

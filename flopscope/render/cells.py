@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from flopscope.diagnosis.wholes import NOTICEABLE, OUT_OF_PROPORTION
+from flopscope.records import label_of
 from flopscope.render.parts import PARTS, SHARES, Traits, doubtful, named, parts_of, reasons, traits, withheld
 from flopscope.render.registry import Options
-from flopscope.render.rows import OUT_OF_PROPORTION, Row, available, layer_row, require, whole_of
+from flopscope.render.rows import Row, available, layer_row, require, whole_of
 from flopscope.units import (
     bytes_text,
     count_text,
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 
 NOT_APPLICABLE = "-"
 NOT_MEASURED = "?"
-
-_NOTICEABLE = 0.01
-"""Rows below this share of the time are not marked: nothing would be gained there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +110,8 @@ def total_cells(report: Report, columns: Sequence[str]) -> list[str]:
 
 def label(row: Row) -> str:
     """What a layer is called in a table: its path, and what it is where the path does not say."""
-    words = [row["path"]] if row["path"] else []
-    if row["type"].startswith("(") or not words:
-        words.append(row["type"])
-    if row["calls"] == 0:
-        words.append("(not run)")
-    return " ".join(words)
+    text = label_of(row["path"], row["type"])
+    return text if row["calls"] else f"{text} (not run)"
 
 
 def tree_labels(rows: Sequence[Row]) -> list[str]:
@@ -137,7 +132,7 @@ def tree_labels(rows: Sequence[Row]) -> list[str]:
 def out_of_proportion(row: Row) -> bool:
     """Whether a row takes a share of the time that its share of the FLOPs does not explain."""
     time, ratio = row.get("latency_share"), row.get("time_per_flops")
-    if time is None or time < _NOTICEABLE:
+    if time is None or time < NOTICEABLE:
         return False
     return not row["flops"] or (ratio is not None and ratio >= OUT_OF_PROPORTION)
 

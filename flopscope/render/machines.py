@@ -76,12 +76,10 @@ def levels(machine: Machine) -> tuple[tuple[str, Bandwidth], ...]:
 
 
 def knee_bytes(machine: Machine) -> int | None:
-    """The largest working set that is nearer to the cache's bandwidth than to DRAM's, as ratios go."""
-    found = levels(machine)
-    if len(found) < 2:
-        return None
-    middle = (found[0][1].bytes_per_s * found[1][1].bytes_per_s) ** 0.5
-    return max(point.working_set_bytes for point in machine.bandwidth if point.bytes_per_s >= middle)
+    """The largest measured working set before the knee; None where the curve has none."""
+    knee = machine.knee_bytes() if len(levels(machine)) > 1 else None
+    sizes = [point.working_set_bytes for point in machine.bandwidth]
+    return None if knee is None else max(size for size in sizes if size <= knee)
 
 
 # --------------------------------------------------------------------------- tables

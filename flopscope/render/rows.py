@@ -51,9 +51,6 @@ _BY_OP = (
     *("arithmetic_intensity", "flops_share", "priced_by"),
 )
 
-OUT_OF_PROPORTION = 2.0
-"""A row is out of proportion where its share of the time is this many times its share of the FLOPs."""
-
 
 @dataclass(frozen=True, slots=True)
 class Whole:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from flopscope.diagnosis.wholes import NOTICEABLE
 from flopscope.records import Fact, Verdict
 from flopscope.render.findings import TITLES, Figures
 from flopscope.render.phrases import as_float, filled, milliseconds
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 _LISTED = 10
 """So many layers are listed at most, by whoever lists them."""
-NOTICEABLE = 0.01
-"""Kinds below this share of the time are not listed."""
 LEAST = 0.005
 """What could be won below this share of the time is not listed."""
 SHOWN = 8

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from flopscope.convolutions import convolution_of
+
 from .dots import Dot, dots
 from .explaining import METHOD, explained
-from .geometry import convolution_of, executed_flops
+from .geometry import executed_flops
 from .parts import PARTS, Parts, Terms, taken_apart
 from .roofs import attainable_s, exceeded, exceeds
 

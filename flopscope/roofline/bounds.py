@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from flopscope.convolutions import convolution_of
 from flopscope.records import Machine, OpCall, OpCost, Replay, Storage, TensorSpec, Trace
 
-from .geometry import convolution_of, executed_flops
+from .geometry import executed_flops
 
 _REAL_PARTS = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
 _INTEGERS = {"quint8": "int8", "qint8": "int8", "uint8": "int8"}

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from flopscope.convolutions import convolution_of
 from flopscope.records import Evidence, Kernel, Layer, Machine, OpCall, OpCost, Replay, Trace
 
 from .bounds import OpBounds, bounds_by_signature
-from .geometry import convolution_of
 from .parts import Parts, Terms, taken_apart
 
 METHOD = "1"

@@ -5,23 +5,17 @@ Each source is read where the platform has it; the others are named in `missing`
 
 from __future__ import annotations
 
-import importlib
 import mmap
 import os
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 
-resource: Any = importlib.import_module("resource") if find_spec("resource") else None  # Windows has none
+from flopscope import counters
 
-_TASKS = Path("/proc/self/task")
-_STAT = Path("/proc/stat")
-_BUSY = (0, 1, 2, 5, 6)  # of a processor's line in it: user, nice, system, irq, softirq
 STREAM_BYTES = 64_000_000  # read and written; beyond the caches of most processors
 _PROBE = 128  # a product of 128 x 128 matrices: 4.2 MFLOP in 200 kB, within any second-level cache
 
@@ -33,16 +27,16 @@ class Observer:
         missing: the sources that this platform lacks.
     """
 
-    def __init__(self, tasks: Path = _TASKS, stat: Path = _STAT) -> None:
+    def __init__(self, tasks: Path = counters.TASKS, stat: Path = counters.STAT) -> None:
         self._tasks = tasks
         self._stat = stat
         self._files: list[int] = []
         self.missing: list[str] = []
         self._stream: tuple[torch.Tensor, torch.Tensor] | None = None
         self._product: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
-        if not self._readable():
+        if counters.run_delays(tasks) is None:
             self.missing.append("run-delay")
-        if resource is None:
+        if counters.page_faults() is None:
             self.missing += ["page faults", "context switches"]
         if not hasattr(os, "getloadavg"):
             self.missing.append("load")
@@ -73,11 +67,11 @@ class Observer:
     @property
     def faults(self) -> Callable[[], int] | None:
         """Page faults of this process so far, those that needed no disk."""
-        return _faults if resource is not None else None
+        return None if "page faults" in self.missing else lambda: counters.page_faults() or 0
 
     def switches(self) -> int | None:
         """Involuntary context switches so far."""
-        return None if resource is None else int(resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw)
+        return counters.switches()
 
     def load(self) -> float | None:
         """The load average of the last minute."""
@@ -85,7 +79,7 @@ class Observer:
 
     def major_faults(self) -> int | None:
         """Page faults so far that had to wait for a disk."""
-        return None if resource is None else int(resource.getrusage(resource.RUSAGE_SELF).ru_majflt)
+        return counters.major_faults()
 
     def foreign(self) -> float | None:
         """Seconds that the processors which we may use have spent so far on other processes.
@@ -93,20 +87,13 @@ class Observer:
         Run-delay does not show them where the scheduler moves us aside; caches and memory are shared all
         the same.
         """
-        try:
-            lines = self._stat.read_text(encoding="ascii").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return None
-        ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-        ticks = 0
-        for name, *counts in (line.split() for line in lines if line.startswith("cpu")):
-            if name in ours:
-                ticks += sum(int(counts[place]) for place in _BUSY)
-        return ticks / os.sysconf("SC_CLK_TCK") - time.process_time()
+        busy_s, _ = counters.processor_times(self._stat)
+        return None if busy_s is None else busy_s - time.process_time()
 
     def processors(self) -> int | None:
         """How many processors this process may use."""
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        usable = counters.processors()
+        return os.cpu_count() if usable is None else len(usable)
 
     def product(self) -> float:
         """Seconds of a small fixed matrix product: a clock of the processor's own pace."""
@@ -142,23 +129,10 @@ class Observer:
                 continue
         return total
 
-    def _readable(self) -> bool:
-        """Whether the kernel keeps these numbers: some offer the file and leave it at nought."""
-        try:
-            return any(
-                int((task / "schedstat").read_bytes().split()[0]) > 0 for task in self._tasks.iterdir()
-            )
-        except (OSError, ValueError, IndexError):
-            return False
-
     def _close(self) -> None:
         for file in self._files:
             os.close(file)
         self._files.clear()
-
-
-def _faults() -> int:
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 
 def increments(readings: Sequence[int]) -> tuple[int, ...]:
