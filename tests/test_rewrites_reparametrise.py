@@ -11,6 +11,7 @@ from zoo_checks import trained_like
 
 from flopscope import rewrites
 from flopscope.errors import InputError
+from flopscope.rewrites.branches import reparametrise_sums
 from flopscope.rewrites.reparametrise import (
     Branch,
     Reparametrisable,
@@ -248,12 +249,13 @@ def test_half_precision_rounds_once():
 def test_the_registry_lists_it_and_names_the_holder_of_a_name():
     entry = rewrites.rewrites()["reparametrise"]
     assert entry.exact
-    assert entry.apply is reparametrise
+    assert entry.apply is reparametrise_sums
+    assert entry.summary.startswith("Put one convolution in place of")
     assert rewrites.find("reparametrise") is entry
     with pytest.raises(
-        ValueError, match=r"already that of flopscope\.rewrites\.reparametrise\.reparametrise"
+        ValueError, match=r"already that of flopscope\.rewrites\.branches\.reparametrise_sums"
     ):
-        rewrites.rewrite("reparametrise", exact=False)(reparametrise)
+        rewrites.rewrite("reparametrise", exact=False)(reparametrise_sums)
 
 
 def test_an_unknown_rewrite_is_answered_with_the_nearest():

@@ -1,7 +1,8 @@
 """A model -> another model, a changed copy: rewrites by name, and how one gets in.
 
 A rewrite never touches the model that it is given. It is `exact` where the copy computes the same
-function up to rounding. `rewrites()` lists all, `find("reparametrise").apply(model)` makes the copy.
+function up to rounding; `checking.difference` tells how far apart the two are. `rewrites()` lists all,
+`find("fold-bn").apply(model, trace, None)` makes the copy and says what was changed in it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,21 +20,44 @@ from flopscope.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Rewrite", "find", "rewrite", "rewrites"]
+    from flopscope.records import Trace
+
+__all__ = ["Rewrite", "Rewritten", "find", "rewrite", "rewrites"]
 
 # One module per family of rewrites. Importing it registers them.
-FAMILIES = ("reparametrise",)
+FAMILIES = tuple(
+    family for family in ("folding", "branches", "inexact") if find_spec(f"{__name__}.{family}") is not None
+)
 
-Function = TypeVar("Function", bound="Callable[..., nn.Module]")
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What a rewrite made: the changed copy, the paths it changed, and those it could not with the reason.
+
+    A skipped one reads "features.3.conv: the convolution's output is also read elsewhere".
+    """
+
+    model: nn.Module
+    changed: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+
+Function = TypeVar("Function", bound="Callable[[nn.Module, Trace, str | None], Rewritten]")
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """An entry: `apply` takes a model and returns a changed copy of it."""
+    """An entry: what makes the copy, and what it does to the function.
+
+    `apply` takes a model in eval mode, which it never touches, the model's `Trace` for one call, and the
+    text behind "name=" or None. It raises `InputError` where it does not apply at all. `summary` is the
+    first line of its docstring.
+    """
 
     name: str
-    apply: Callable[..., nn.Module]
+    apply: Callable[[nn.Module, Trace, str | None], Rewritten]
     exact: bool
+    summary: str = ""
 
 
 _REWRITES: dict[str, Rewrite] = {}
@@ -55,7 +80,8 @@ def rewrite(name: str, *, exact: bool) -> Callable[[Function], Function]:
             raise ValueError(
                 f"the rewrite {name!r} is already that of {holder.__module__}.{holder.__qualname__}"
             )
-        _REWRITES[name] = Rewrite(name, apply, exact)
+        summary = (apply.__doc__ or "").strip().partition("\n")[0]
+        _REWRITES[name] = Rewrite(name, apply, exact, summary)
         return apply
 
     return register

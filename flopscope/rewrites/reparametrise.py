@@ -10,16 +10,18 @@ digits; `reparametrise` rounds once, to the dtype of the block's weights.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from flopscope.errors import InputError
-from flopscope.rewrites import rewrite
+from flopscope.rewrites.surgery import in_training, private
+
+PURPOSE = "it is re-parameterised"
 
 
 class Kernel(NamedTuple):
@@ -31,10 +33,10 @@ class Kernel(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One of the parallel ways through a block: a convolution and its norm, or (None) a norm alone."""
+    """One of the parallel ways through a block: a convolution, a norm, both, or (None, None) the input."""
 
     convolution: nn.Conv2d | None
-    norm: nn.BatchNorm2d
+    norm: nn.BatchNorm2d | None = None
 
 
 @runtime_checkable
@@ -50,7 +52,6 @@ class Reparametrisable(Protocol):
         ...
 
 
-@rewrite("reparametrise", exact=True)
 def reparametrise(model: nn.Module) -> nn.Module:
     """Copy a model, each `Reparametrisable` block of it with one convolution in place of its branches.
 
@@ -64,17 +65,32 @@ def reparametrise(model: nn.Module) -> nn.Module:
         InputError: the model has no such block, is in training mode (batch norm is then no affine
             map), or has branches that cannot be added up.
     """
-    if model.training:
-        raise _in_training("the model")
-    done: dict[nn.Module, nn.Module] = {}
-    rewritten = _rewritten(copy.deepcopy(model), "", done)
-    if not done:
+    copied = private(model, PURPOSE)
+    if not blocks(copied):
         raise InputError(
             f"{type(model).__name__} has no block to re-parameterise",
             hint="a block takes part by the methods branches() and deployed(convolution); "
             "a model already in its deploy form has none left",
         )
-    return rewritten
+    return deploy(copied)
+
+
+def blocks(model: nn.Module) -> tuple[str, ...]:
+    """The paths of the blocks of a model that tell their branches, each block once."""
+    found = []
+    for path, module in model.named_modules():
+        if isinstance(module, Reparametrisable) and module.branches():
+            found.append(path)
+    return tuple(found)
+
+
+def deploy(model: nn.Module) -> nn.Module:
+    """Replace the `Reparametrisable` blocks of a model in place; the model may be one itself.
+
+    Raises:
+        InputError: a block is in training mode, or its branches cannot be added up.
+    """
+    return _rewritten(model, "", {})
 
 
 def merge(branches: Sequence[Branch]) -> nn.Conv2d:
@@ -108,14 +124,14 @@ def merge(branches: Sequence[Branch]) -> nn.Conv2d:
     return merged.eval()
 
 
-def fold_norm(weight: Tensor, norm: nn.BatchNorm2d, *, bias: Tensor | None = None) -> Kernel:
-    """Draw a batch norm into the convolution before it.
+def fold_norm(weight: Tensor, norm: _BatchNorm, *, bias: Tensor | None = None) -> Kernel:
+    """Draw a batch norm into the convolution or linear layer before it.
 
     W' = W γ / √(σ² + ε) and b' = β + (b − μ) γ / √(σ² + ε), per output channel (arXiv 2101.03697,
     eq. 2 and 3, with the ε that the printed ones leave out).
 
     Args:
-        weight: (cout, cin / groups, kh, kw).
+        weight: (cout, ...): (cout, cin / groups, kh, kw) of a convolution over images.
         norm: over cout channels, with running statistics μ and σ²; γ and β are 1 and 0 if it has none.
         bias: b, (cout); None for zero.
 
@@ -135,7 +151,7 @@ def fold_norm(weight: Tensor, norm: nn.BatchNorm2d, *, bias: Tensor | None = Non
     folded = shift * scale
     if norm.affine:
         folded = folded + _precise(norm.bias)
-    return Kernel(_precise(weight) * scale[:, None, None, None], folded)
+    return Kernel(_precise(weight) * scale.reshape(-1, *[1] * (weight.dim() - 1)), folded)
 
 
 def pad_kernel(weight: Tensor, size: tuple[int, int], *, at: tuple[int, int]) -> Tensor:
@@ -174,8 +190,8 @@ def _rewritten(module: nn.Module, path: str, done: dict[nn.Module, nn.Module]) -
     if module in done:
         return done[module]
     if isinstance(module, Reparametrisable) and (branches := module.branches()):
-        if module.training or any(branch.norm.training for branch in branches):
-            raise _in_training(f"the block {path!r}")
+        if module.training or any(branch.norm is not None and branch.norm.training for branch in branches):
+            raise in_training(f"the block {path!r}", PURPOSE)
         done[module] = module.deployed(merge(branches)).eval()
         return done[module]
     for name, child in list(module._modules.items()):  # named_children() leaves repeated ones out
@@ -199,14 +215,19 @@ def _kernel(branch: Branch, lead: nn.Conv2d) -> Kernel:
     convolution = branch.convolution
     if convolution is None:
         _check_identity(lead)
-        identity = identity_kernel(lead.in_channels, groups=lead.groups, device=_device(lead.weight))
-        weight, bias = fold_norm(identity, branch.norm)
-        padding = (0, 0)
+        weight = identity_kernel(lead.in_channels, groups=lead.groups, device=_device(lead.weight))
+        own, padding = None, (0, 0)
     else:
         _check_agreement(convolution, lead)
-        weight, bias = fold_norm(convolution.weight, branch.norm, bias=convolution.bias)
-        padding = _padding(convolution)
-    return Kernel(pad_kernel(weight, _pair(lead.kernel_size), at=_place(padding, lead)), bias)
+        weight, own, padding = convolution.weight, convolution.bias, _padding(convolution)
+    if branch.norm is not None:
+        weight, bias = fold_norm(weight, branch.norm, bias=own)
+    else:
+        bias = _precise(lead.weight.new_zeros(lead.out_channels) if own is None else own)
+    at = _place(padding, lead)
+    padded = pad_kernel(weight, _pair(lead.kernel_size), at=at)
+    _check_size(weight, lead, at=at)
+    return Kernel(padded, bias)
 
 
 def _place(padding: tuple[int, int], lead: nn.Conv2d) -> tuple[int, int]:
@@ -221,6 +242,19 @@ def _place(padding: tuple[int, int], lead: nn.Conv2d) -> tuple[int, int]:
             hint="the branches of a block have to look at the same pixels",
         )
     return places[0][0], places[1][0]
+
+
+def _check_size(weight: Tensor, lead: nn.Conv2d, *, at: tuple[int, int]) -> None:
+    """Refuse a kernel off the leading one's centre: its output is larger or smaller, the sum a broadcast."""
+    if any(
+        large - small != 2 * edge
+        for large, small, edge in zip(lead.kernel_size, weight.shape[2:], at, strict=True)
+    ):
+        raise InputError(
+            f"a kernel of {weight.shape[2]}x{weight.shape[3]} at {at} is not at the centre of one of "
+            f"{lead.kernel_size[0]}x{lead.kernel_size[1]}",
+            hint="the branches of a block have to put out the same height and width",
+        )
 
 
 def _check_identity(lead: nn.Conv2d) -> None:
@@ -269,10 +303,3 @@ def _precise(tensor: Tensor) -> Tensor:
 def _device(tensor: Tensor) -> torch.device:
     """Where to compute with `tensor` in float64: where it is, but for Apple's GPU, which has none."""
     return torch.device("cpu") if tensor.device.type == "mps" else tensor.device
-
-
-def _in_training(which: str) -> InputError:
-    return InputError(
-        f"{which} is in training mode, in which batch norm uses the batch's own statistics",
-        hint="call model.eval() before it is re-parameterised",
-    )
