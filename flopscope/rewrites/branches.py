@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from flopscope.rewrites.surgery import is_plain_norm, private, untouchable
 ADDS = (operator.add, torch.add, "add")
 ADDS_IN_PLACE = (operator.iadd, "add_")
 WRITES = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem)
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 BUILT_OF = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -115,7 +116,7 @@ class _Merging:
     def _rewrite(self, path: str, module: nn.Module) -> None:
         graph, failure = _graph_of(module)
         if graph is None:
-            if _bundles(module):
+            if self._has_parallel(path):
                 self.skipped.append(f"{path or type(module).__name__}: {failure}")
             return
         refused: dict[str, str] = {}
@@ -128,6 +129,20 @@ class _Merging:
             rewire(module, graph)
             _drop(module, dead)
             self.changed.append(path)
+
+    def _has_parallel(self, path: str) -> bool:
+        """Whether the module at `path`, of which no graph is known, ran parallel convolutions of its own."""
+        below = f"{path}.".lstrip(".")
+        seen: set[tuple[Any, ...]] = set()
+        for op in self.trace.ops:
+            where = self.trace.calls[op.call].path
+            near = where.startswith(below) and where.removeprefix(below).count(".") <= 1
+            if near and op.op.startswith("aten::conv"):
+                key = (op.inputs[0], op.outputs[0].shape)
+                if key in seen:
+                    return True
+                seen.add(key)
+        return False
 
 
 @dataclass(slots=True)
@@ -306,13 +321,11 @@ def _parts_of(module: nn.Module, graph: fx.Graph) -> list[nn.Module] | None:
 
 def _graph_of(module: nn.Module) -> tuple[fx.Graph | None, str]:
     """What a module's own forward does, or None and why that is not known."""
-    parameters = inspect.signature(module.forward).parameters.values()
-    if any(
-        given.default is not given.empty or given.kind in (given.VAR_POSITIONAL, given.VAR_KEYWORD)
-        for given in parameters
-    ):
-        return None, "its forward has optional arguments, so that it is not known what it computes"
+    if "forward" in vars(module) or isinstance(module, torch.jit.ScriptModule):
+        return None, "its forward is not that of its class"
     try:
+        if any(given.default is not given.empty or given.kind in VARIABLE for given in _arguments(module)):
+            return None, "its forward has optional arguments, so that it is not known what it computes"
         graph = _Tracer().trace(module)
     except Exception as failure:  # noqa: BLE001 - whatever a user's forward may raise on a stand-in
         return None, f"its forward depends on its data ({type(failure).__name__})"
@@ -321,12 +334,8 @@ def _graph_of(module: nn.Module) -> tuple[fx.Graph | None, str]:
     return graph, ""
 
 
-def _bundles(module: nn.Module) -> bool:
-    """Whether a module of which no graph is known looks as if it had parallel convolutions."""
-    parts = [_linear_parts(child) for child in module.children()]
-    convolutions = [part for found in parts for part in found or [] if isinstance(part, nn.Conv2d)]
-    widths = [(convolution.in_channels, convolution.out_channels) for convolution in convolutions]
-    return len(set(widths)) < len(widths)
+def _arguments(module: nn.Module) -> Iterable[inspect.Parameter]:
+    return inspect.signature(module.forward).parameters.values()
 
 
 def _targets(graph: fx.Graph) -> set[str]:

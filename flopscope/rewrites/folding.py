@@ -88,7 +88,7 @@ def fold_norms(model: nn.Module, trace: Trace, text: str | None = None) -> Rewri
     return Rewritten(
         copied,
         tuple(pair.layer for pair in pairs if not pair.reason),
-        tuple(f"{pair.layer}: {pair.reason}" for pair in pairs if pair.reason),
+        tuple(f"{pair.layer or type(model).__name__}: {pair.reason}" for pair in pairs if pair.reason),
     )
 
 
@@ -225,6 +225,8 @@ def _uses_bias(layer: _ConvNd | nn.Linear, shapes: tuple[tuple[int, ...], ...]) 
     try:
         with torch.inference_mode(), _Reads(bias) as reads:
             layer(*(layer.weight.new_zeros(shape) for shape in shapes))
+    except (RuntimeError, TypeError, ValueError):  # it takes more than tensors: nothing is known of it
+        return False
     finally:
         layer.bias = None
     return bool(reads.seen)

@@ -16,6 +16,9 @@ from torch import fx, nn
 def rewire(module: nn.Module, graph: fx.Graph) -> None:
     """Give a module, in place, the forward that a graph of it describes."""
     graph.lint()
+    if isinstance(module, fx.GraphModule):  # has a graph already, and copies itself by it
+        module.graph = graph
+        return
     code = graph.python_code("self")
     names = {
         name: _Imported(value.__name__) if isinstance(value, ModuleType) else value
