@@ -85,10 +85,12 @@ def dropped(m, x):
         lambda m, x: nn.functional.relu(m.a(x) + m.b(x)) + x,
         lambda m, x: m.c(m.a(x) + m.b(x)),
         lambda m, x: m.a(x) + torch.sigmoid(x) + m.b(x),
+        lambda m, x: m.a(x) + m.late(x) + m.b(x),
     ],
 )
 def test_every_spelling_of_a_sum(run):
-    model = block(run, a=conv(), b=conv(1), c=conv(), drop=nn.Dropout(0.5))
+    late = nn.Sequential(conv(), nn.ReLU(inplace=True))  # changes no memory but its own
+    model = block(run, a=conv(), b=conv(1), c=conv(), drop=nn.Dropout(0.5), late=late)
     assert rewritten("merge-branches", model, image(1, 4, 6, 6)).changed == ("0",)
 
 
@@ -168,6 +170,11 @@ def first_in_place(m, x):
     return y + m.b(x)
 
 
+def child_in_place(m, x):
+    y = m.a(x)
+    return m.early(x) * (y + m.b(x))
+
+
 def own_constant(m, x):
     return m.a(x) + m.b(x) + torch.ones(1)
 
@@ -180,6 +187,7 @@ def on_data(m, x):
     ("run", "reason"),
     [
         (first_in_place, "the input of the branches is changed in place"),
+        (child_in_place, "the input of the branches is changed in place"),
         (lambda m, x: m.a(x) + m.halved(x), "branches of groups 2 and 1"),
         # The whole image to one pixel, which is then added everywhere: a broadcast, no sum of kernels.
         (
@@ -197,6 +205,7 @@ def test_what_cannot_be_merged_is_told(run, reason):
         a=conv(),
         b=conv(),
         halved=conv(groups=2),
+        early=nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1)),
         whole=nn.Conv2d(4, 4, 6),
         point=conv(1),
         flat=nn.Conv2d(4, 4, (1, 3), padding=(0, 1)),

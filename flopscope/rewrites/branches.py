@@ -22,7 +22,7 @@ from flopscope.rewrites import Rewritten, rewrite
 from flopscope.rewrites.folding import refuse_options
 from flopscope.rewrites.reparametrise import PURPOSE, Branch, blocks, deploy, merge
 from flopscope.rewrites.rewiring import rewire
-from flopscope.rewrites.surgery import is_plain_norm, private, untouchable
+from flopscope.rewrites.surgery import is_plain_norm, private, untouchable, writers
 
 ADDS = (operator.add, torch.add, "add")
 ADDS_IN_PLACE = (operator.iadd, "add_")
@@ -104,10 +104,12 @@ class _Merging:
     identities: bool
     changed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    writers: frozenset[str] = frozenset()
 
     def run(self) -> Rewritten:
         """Rewrite every module that was called, the inner ones first."""
         called = {call.path for call in self.trace.calls}
+        self.writers = writers(self.trace)
         for path, module in reversed(list(self.model.named_modules())):
             if path in called and module._modules and type(module) not in BUILT_OF:
                 self._rewrite(path, module)
@@ -122,13 +124,23 @@ class _Merging:
         refused: dict[str, str] = {}
         before = _targets(graph)
         while bundle := _Sums(module, graph).bundle(refused, identities=self.identities):
-            if reason := bundle.insert():
+            if reason := self._obstacle(path, bundle) or bundle.insert():
                 refused[bundle.source.name] = reason
         self.skipped += [f"{path or type(module).__name__}: {reason}" for reason in refused.values()]
         if dead := before - _targets(graph):
             rewire(module, graph)
             _drop(module, dead)
             self.changed.append(path)
+
+    def _obstacle(self, path: str, bundle: _Bundle) -> str:
+        """Why branches may not be taken to read the same values, or ""."""
+        below = f"{path}.".lstrip(".")
+        for user in bundle.source.users:
+            if _writes(user, bundle.source) or (
+                user.op == "call_module" and f"{below}{user.target}" in self.writers
+            ):
+                return "the input of the branches is changed in place"
+        return ""
 
     def _has_parallel(self, path: str) -> bool:
         """Whether the module at `path`, of which no graph is known, ran parallel convolutions of its own."""
@@ -176,8 +188,6 @@ class _Bundle:
 
     def insert(self) -> str:
         """Put one convolution in place of the branches; tell why that cannot be, or ""."""
-        if any(_writes(self.owner, user, self.source) for user in self.source.users):
-            return "the input of the branches is changed in place"
         try:
             convolution = merge(self.branches)
         except InputError as refusal:
@@ -343,12 +353,10 @@ def _targets(graph: fx.Graph) -> set[str]:
     return {str(node.target) for node in graph.nodes if node.op == "call_module"}
 
 
-def _writes(owner: nn.Module, node: fx.Node, source: fx.Node) -> bool:
-    """Whether a node may change its first argument, the source, in place."""
-    if not node.args or node.args[0] is not source:
+def _writes(node: fx.Node, source: fx.Node) -> bool:
+    """Whether a function or method changes its first argument, the source, in place, by its name."""
+    if not node.args or node.args[0] is not source or node.op == "call_module":
         return False
-    if node.op == "call_module":
-        return bool(getattr(owner.get_submodule(str(node.target)), "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     in_place = name.endswith("_") and not name.endswith("__")
     return in_place or node.target in WRITES or bool(node.kwargs.get("inplace"))

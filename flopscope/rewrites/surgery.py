@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from flopscope.errors import InputError
+from flopscope.records import Trace
 
 
 def private(model: nn.Module, purpose: str) -> nn.Module:
@@ -72,6 +73,18 @@ def is_norm_act(module: nn.Module) -> bool:
 def remainder(module: nn.Module) -> list[nn.Module]:
     """What such a batch norm does after it has normalised, in order."""
     return [child for child in module.children() if not isinstance(child, nn.Identity)]
+
+
+def writers(trace: Trace) -> frozenset[str]:
+    """The paths of the modules that changed, in place, memory that was there before they were called."""
+    found = set()
+    for op in trace.ops:
+        born = min((trace.storages[op.inputs[index].storage].born for index in op.written), default=None)
+        at: int | None = op.call if born is not None else None
+        while at is not None and born is not None and trace.calls[at].first_op > born:
+            found.add(trace.calls[at].path)
+            at = trace.calls[at].parent
+    return frozenset(found)
 
 
 class Places:
