@@ -3,6 +3,8 @@
     report = flopscope.profile(model, (1, 3, 224, 224))    # counts and measured latency
     report = flopscope.count(model, (1, 3, 224, 224))      # counts only, on no data
     report.why("features.1.conv")                          # why a layer takes what it takes
+    flopscope.compare({"a": model, "b": other}, shape)     # side by side, timed in turns
+    flopscope.whatif(model, shape, "fold-bn")              # the model rewritten, checked and measured
 
 Nothing heavy is imported until it is needed: `import flopscope` does not import torch.
 """
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from flopscope.version import __version__
 
 if TYPE_CHECKING:
+    from flopscope.comparison import Comparison
+    from flopscope.contests import compare, whatif
     from flopscope.costs import register_formula
     from flopscope.crosschecks import crosscheck
     from flopscope.errors import (
@@ -32,9 +36,11 @@ if TYPE_CHECKING:
     from flopscope.profiling import count, explain, profile
     from flopscope.records import Layer, Machine
     from flopscope.reports import Report, load
+    from flopscope.zoo import operator
 
 _HOMES = {
     "BudgetError": "errors",
+    "Comparison": "comparison",
     "FlopscopeError": "errors",
     "ForwardError": "errors",
     "InputError": "errors",
@@ -46,18 +52,22 @@ _HOMES = {
     "Report": "reports",
     "Spec": "inputs",
     "UntrustedModelError": "errors",
+    "compare": "contests",
     "count": "profiling",
     "crosscheck": "crosschecks",
     "explain": "profiling",
     "load": "reports",
     "load_model": "loading",
     "machine": "machines",
+    "operator": "zoo",
     "profile": "profiling",
     "register_formula": "costs",
+    "whatif": "contests",
 }
 
 __all__ = [
     "BudgetError",
+    "Comparison",
     "FlopscopeError",
     "ForwardError",
     "InputError",
@@ -70,14 +80,17 @@ __all__ = [
     "Spec",
     "UntrustedModelError",
     "__version__",
+    "compare",
     "count",
     "crosscheck",
     "explain",
     "load",
     "load_model",
     "machine",
+    "operator",
     "profile",
     "register_formula",
+    "whatif",
 ]
 
 

@@ -365,7 +365,7 @@ def test_help_and_version(flop: CommandLine) -> None:
          "error: 'timm:resnet18' is no command.\nhint:  flopscope report timm:resnet18 --csv\n"),
         (("reprot", "x"), "error: no such command: 'reprot'.\nhint:  did you mean report?\n"),
         (("quux",), "error: no such command: 'quux'.\n"
-         "hint:  commands: report, why, view, check, ops, machine, doctor, zoo\n"),
+         "hint:  commands: report, why, compare, whatif, view, check, ops, machine, doctor, zoo\n"),
         (("--versoin",), "error: no such option: --versoin\nhint:  did you mean --version?\n"),
         (("report",), "error: MODEL is missing.\n"
                       "hint:  flopscope report model.pt     (all options: --help)\n"),

@@ -19,7 +19,10 @@ HALL = {"records", "units", "errors", "version"}
 
 # room -> the rooms that it may open besides the hall. Rooms that are not listed open none.
 DOORS: dict[str, set[str]] = {
-    "__init__": {"costs", "crosschecks", "inputs", "loading", "machines", "profiling", "reports"},
+    "__init__": {
+        "comparison", "contests", "costs", "crosschecks", "inputs", "loading", "machines", "profiling",
+        "reports", "zoo",
+    },
     "__main__": {"commands"},
     "records": {"render"},  # a machine's roofs are shown late, inside __str__
     "timing": {"clocks", "counters", "tracing"},  # a step is timed by the same nodes by which it is counted
@@ -27,7 +30,12 @@ DOORS: dict[str, set[str]] = {
     "experiments": {"convolutions", "counters"},
     "roofline": {"convolutions"},
     "checkups": {"counters"},
-    "render": {"diagnosis", "reports"},  # a finding's wording stands beside its kind of table
+    "comparison": {"render", "reports"},  # as `reports`; what it sets side by side
+    "contests": {
+        "clocks", "comparison", "costs", "counters", "inputs", "loading", "profiling", "progress", "reports",
+        "rewrites", "subjects", "timing", "tracing",
+    },
+    "render": {"comparison", "diagnosis", "reports"},  # a finding's wording stands beside its kind of table
     "reports": {"diagnosis", "render"},  # data meets its own display, late, inside the methods
     "diagnosis": {"render", "reports"},  # Why.text, late; the type of what is judged
     "assembly": {
@@ -42,14 +50,14 @@ DOORS: dict[str, set[str]] = {
     "zoo": {"rewrites"},
     "crosschecks": {"costs", "inputs", "profiling", "reports", "subjects", "tracing"},
     "commands": {
-        "checkups", "costs", "crosschecks", "diagnosis", "environment", "inputs", "loading", "machines",
-        "profiling", "progress", "quality", "render", "reports", "zoo",
+        "checkups", "comparison", "contests", "costs", "crosschecks", "diagnosis", "environment", "inputs",
+        "loading", "machines", "profiling", "progress", "quality", "render", "reports", "zoo",
     },
 }  # fmt: skip
 
 WET = {
-    "checkups", "clocks", "crosschecks", "environment", "experiments", "inputs", "loading", "machines",
-    "profiling", "rewrites", "subjects", "timing", "tracing", "zoo",
+    "checkups", "clocks", "contests", "crosschecks", "environment", "experiments", "inputs", "loading",
+    "machines", "profiling", "rewrites", "subjects", "timing", "tracing", "zoo",
 }  # fmt: skip
 LATE = {"commands"}  # may touch torch, but only inside functions
 OUTSIDE = {"torch", "pandas", "numpy", "torchvision", "timm", "fvcore", "transformers"}

@@ -7,9 +7,10 @@ import inspect
 import flopscope
 
 NAMES = {
-    "BudgetError", "FlopscopeError", "ForwardError", "InputError", "Inputs", "Layer", "Machine",
-    "MeasurementError", "ModelLoadError", "Report", "Spec", "UntrustedModelError", "__version__", "count",
-    "crosscheck", "explain", "load", "load_model", "machine", "profile", "register_formula",
+    "BudgetError", "Comparison", "FlopscopeError", "ForwardError", "InputError", "Inputs", "Layer", "Machine",
+    "MeasurementError", "ModelLoadError", "Report", "Spec", "UntrustedModelError", "__version__", "compare",
+    "count", "crosscheck", "explain", "load", "load_model", "machine", "operator", "profile",
+    "register_formula", "whatif",
 }  # fmt: skip
 
 COLUMNS = (
@@ -43,13 +44,18 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_functions_stay_functions_after_their_rooms_were_opened() -> None:
+    import flopscope.zoo.operators
+
+    import flopscope.comparison
+    import flopscope.contests
     import flopscope.crosschecks
     import flopscope.loading
     import flopscope.machines
     import flopscope.profiling
 
     for name in (
-        "count", "crosscheck", "explain", "load", "load_model", "machine", "profile", "register_formula"
+        "compare", "count", "crosscheck", "explain", "load", "load_model", "machine", "operator", "profile",
+        "register_formula", "whatif",
     ):  # fmt: skip
         assert inspect.isfunction(getattr(flopscope, name)), name
 

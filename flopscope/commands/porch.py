@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from flopscope.commands.check import check
+from flopscope.commands.compare import compare
 from flopscope.commands.doctor import doctor
 from flopscope.commands.machine import machine
 from flopscope.commands.ops import ops
@@ -19,6 +20,7 @@ from flopscope.commands.report import report
 from flopscope.commands.usage import Misuse, misuse
 from flopscope.commands.view import view
 from flopscope.commands.voices import Voice
+from flopscope.commands.whatif import whatif
 from flopscope.commands.why import why
 from flopscope.commands.zoo import zoo
 from flopscope.version import __version__
@@ -30,6 +32,7 @@ MODEL is a file (torch.save of a whole module, .pt2, a saved report)
 or an address:
   zoo:fasternet_t0   torchvision:resnet18   timm:fasternet_t0
   pkg.mod:callable   file.py:callable       file.py:build?width=64
+  op:pconv?channels=64&size=56
 """
 
 _EXAMPLES = """\b
@@ -39,11 +42,13 @@ Examples:
   flopscope report net.py:build --no-latency --by kind
   flopscope report model.pt -o report.json -o layers.csv
   flopscope why model.pt features.1.conv
+  flopscope compare zoo:mobilenet_v2 zoo:fasternet_t0 --threads 1
+  flopscope whatif model.pt fold-bn channels-last
   flopscope view report.json --sort latency_s --top 10
   flopscope check model.pt --budget 'macs<=600M' --budget 'params<=6M'
 \b
 Exit codes:
-  0 done   1 a budget failed   2 usage   3 model not loadable or refused
+  0 done   1 a budget or a gate failed   2 usage   3 model not loadable or refused
   4 the model failed to run   5 with --strict: ops without a price, or an unreliable measurement
   130 interrupted
 """
@@ -106,7 +111,7 @@ def porch() -> None:
     """Open the house."""
 
 
-for _command in (report, why, view, check, ops, machine, doctor, zoo):
+for _command in (report, why, compare, whatif, view, check, ops, machine, doctor, zoo):
     porch.add_command(_command)
 
 

@@ -94,6 +94,28 @@ class Request:
             )
         return opened.model, given if given is not None else _defaults(opened)
 
+    def contender(self, voice: Voice) -> Report | tuple[Any, Inputs | None]:
+        """What MODEL is in a comparison: a saved report, or the model and its inputs.
+
+        Raises:
+            Misuse: MODEL holds no module that could be run.
+            ModelLoadError: There is no such model, or it is refused.
+        """
+        from flopscope.loading import sniff
+        from flopscope.reports import load
+
+        if Path(self.model).is_file() and sniff(self.model) == "report":
+            return load(self.model)
+        return self.opened_model(voice)
+
+    def optimizer_class(self) -> Any:
+        """The class of `torch.optim` that was named, or None.
+
+        Raises:
+            InputError: There is none of that name, or nothing is trained.
+        """
+        return _optimizer(self)
+
     def _parsed(self) -> tuple[Inputs | None, dict[str, str]]:
         from flopscope.inputs import parse_all
 

@@ -10,7 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flopscope.inputs.parsing import parse, parse_all
-from flopscope.inputs.specs import Inputs, Made, Spec, command_line, describe, text
+from flopscope.inputs.specs import (
+    Inputs,
+    Made,
+    Spec,
+    command_line,
+    describe,
+    is_leaf,
+    leaves,
+    rebuilt,
+    text,
+)
 
 if TYPE_CHECKING:
     from flopscope.inputs.explaining import explain
@@ -26,10 +36,13 @@ __all__ = [
     "describe",
     "explain",
     "infer",
+    "is_leaf",
+    "leaves",
     "make",
     "needs_values",
     "parse",
     "parse_all",
+    "rebuilt",
     "text",
 ]
 

@@ -25,6 +25,9 @@ _LENGTHS = (
 
 def calls(model: nn.Module) -> Iterator[Inputs]:
     """Yield the inputs that a model states itself, surest first."""
+    shape = _size(getattr(model, "flopscope_input_shape", None))
+    if isinstance(shape, tuple) and len(shape) > 1:
+        yield Inputs(Spec(shape))
     resolution = getattr(model, "flopscope_resolution", None)
     stated = _size(resolution)
     if isinstance(stated, tuple) and len(stated) == 3:

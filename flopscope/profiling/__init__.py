@@ -22,7 +22,18 @@ from flopscope.subjects import Subject, check_device
 from .training import Loss, training_step
 from .walk import Asked, Walk
 
-__all__ = ["EFFORTS", "count", "explain", "profile", "report_of"]
+__all__ = [
+    "EFFORTS",
+    "Asked",
+    "Walk",
+    "count",
+    "explain",
+    "profile",
+    "report_of",
+    "room_to_nest",
+    "settings_of",
+    "training_step",
+]
 
 EFFORTS = tuple(timing.SECONDS)
 Told = Callable[[str, float], None] | bool | None
@@ -80,12 +91,12 @@ def profile(
         ForwardError: the model rejected the input, or failed.
         MeasurementError: with `strict`; its `report` holds what was measured all the same.
     """
-    settings = Settings(
-        device=_device_text(device), dtype=_dtype_text(dtype), threads=threads, channels_last=channels_last,
-        train=train, latency=latency, effort=effort, max_seconds=max_seconds, seed=seed, strict=strict,
+    settings = settings_of(
+        device=device, dtype=dtype, threads=threads, channels_last=channels_last, train=train,
+        latency=latency, effort=effort, max_seconds=max_seconds, seed=seed, strict=strict,
         machine=machine if isinstance(machine, str) else None,
     )  # fmt: skip
-    asked = Asked(inputs, machine, explain, training_step(_checked(settings), loss, optimizer))
+    asked = Asked(inputs, machine, explain, training_step(settings, loss, optimizer))
     return _trusted(_walked(model, settings, asked, progress), strict)
 
 
@@ -158,8 +169,17 @@ def report_of(
     )
 
 
+def settings_of(*, device: Any = None, dtype: Any = None, **others: Any) -> Settings:
+    """The settings that keywords of `profile` come to.
+
+    Raises:
+        InputError: one of them is malformed, or this torch lacks the device.
+    """
+    return _checked(Settings(device=_device_text(device), dtype=_dtype_text(dtype), **others))
+
+
 def _walked(model: nn.Module, settings: Settings, asked: Asked, progress: Told) -> Report:
-    with shown(progress) as told, timing.without_collection(), _room_to_nest():
+    with shown(progress) as told, timing.without_collection(), room_to_nest():
         return Walk(Subject(model, settings), settings, asked, told).report()
 
 
@@ -204,7 +224,7 @@ def _device_text(device: Any) -> str | None:
 
 
 @contextmanager
-def _room_to_nest() -> Iterator[None]:
+def room_to_nest() -> Iterator[None]:
     """Allow the deeper calls that hooks and copying take: what runs bare must not fail for them."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(4 * limit)

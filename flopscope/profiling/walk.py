@@ -58,39 +58,62 @@ class Walk:
 
     def report(self) -> Report:
         """Trace, measure where that was asked for, and put it together."""
-        compiled = self.subject.is_compiled()
-        with (
-            torch.compiler.set_stance("force_eager") if compiled else nullcontext(),
-            _disable_current_modes(),
-            _threads(self.settings.threads),
-            torch.inference_mode(False)
-            if self.asked.step
-            else nullcontext(),  # inference tensors have no gradients
-        ):
-            trace = self._traced()
-            measurable = self.settings.latency and self._is_measurable()
+        with self.conditions():
+            trace = self.traced()
+            measurable = self.is_measurable()
             if self.asked.explain and measurable:
                 self._refuse_unknown_layer(trace)
             given = isinstance(self.asked.machine, str | Machine)
             roofs = self._roofs() if measurable or given else None
-            timings = self._timed() if measurable else None
-            draft = assembly.draft(trace, settings=self.settings, timings=timings)
-            replays = self._replays(draft) if timings and roofs and roofs.form == "measured" else {}
-            report = assembly.assemble(
-                draft,
-                model=self.subject.name,
-                settings=dataclasses.replace(self.settings, inputs=inputs.text(self.call)),
-                environment=environment(),
-                machine=roofs,
-                replays=replays,
-                notes=self.notes,
-                warnings=self.warnings,
-            )
-            return self._done_otherwise(report, trace) if measurable else report
+            return self.finished(trace, self._timed() if measurable else None, roofs)
+
+    @contextmanager
+    def conditions(self) -> Iterator[None]:
+        """What is in force while this model is traced and timed."""
+        compiled = self.subject.is_compiled()
+        with (
+            torch.compiler.set_stance("force_eager") if compiled else nullcontext(),
+            _disable_current_modes(),
+            timing.threads_of(self.settings.threads),
+            torch.inference_mode(False)
+            if self.asked.step
+            else nullcontext(),  # inference tensors have no gradients
+        ):
+            yield
+
+    @staticmethod
+    @contextmanager
+    def conditions_of_all() -> Iterator[None]:
+        """What is in force while several models are timed in turns, whatever each of them asks for."""
+        with _disable_current_modes():
+            yield
+
+    def finished(self, trace: Trace, timings: Timings | None, roofs: Machine | None) -> Report:
+        """Put together what was traced and, where there are timings, measured; explain it by the roofs."""
+        draft = assembly.draft(trace, settings=self.settings, timings=timings)
+        replays = self._replays(draft) if timings and roofs and roofs.form == "measured" else {}
+        report = assembly.assemble(
+            draft,
+            model=self.subject.name,
+            settings=dataclasses.replace(self.settings, inputs=inputs.text(self.call)),
+            environment=environment(),
+            machine=roofs,
+            replays=replays,
+            notes=self.notes,
+            warnings=self.warnings,
+        )
+        return self._done_otherwise(report, trace) if timings else report
+
+    def run(self) -> timing.Run:
+        """What is timed: a private copy, and arguments made for it."""
+        made = self._made(self.call, self.subject.device)
+        private = self.subject.private()
+        step = self.asked.step.timed(private, self.subject.model) if self.asked.step else None
+        return timing.Run(private, made.args, made.kwargs, step, self.settings.threads)
 
     # ----------------------------------------------------------------- counting
 
-    def _traced(self) -> Trace:
+    def traced(self) -> Trace:
         """Trace the model, on no data if that can be, and settle what its inputs are."""
         self.progress("counting", 0.0)
         candidates = [self.given] if self.given is not None else inputs.infer(self.subject.model)
@@ -173,7 +196,10 @@ class Walk:
 
     # ----------------------------------------------------------------- measuring
 
-    def _is_measurable(self) -> bool:
+    def is_measurable(self) -> bool:
+        """Whether latency was asked for and can be measured; a warning says why not."""
+        if not self.settings.latency:
+            return False
         if not self.subject.has_data:
             self.warnings.append(
                 "the model is on the meta device: it has no weights to run, so nothing was timed"
@@ -219,21 +245,18 @@ class Walk:
     def _timed(self) -> Timings:
         clock = clocks.clock_for(self.subject.device)
         assert clock is not None
-        made = self._made(self.call, self.subject.device)
-        private = self.subject.private()
+        run = self.run()
+        private = run.model
         seconds = self.settings.max_seconds or timing.SECONDS[self.settings.effort]
         others = PROCESSES.get(self.settings.effort, 0) if self.asked.step is None else 0
         try:
             with tracing.borrowed(private, evaluating=self.asked.step is None):
-                timings = timing.measure(
-                    private,
-                    made.args,
-                    made.kwargs,
+                (timings,) = timing.measure_in_turns(
+                    [run],
                     clock=clock,
                     sampling=timing.Sampling(seconds / (1 + others)),
                     device=self.subject.device,
                     progress=self.progress,
-                    step=self.asked.step.timed(private, self.subject.model) if self.asked.step else None,
                 )
         except MeasurementError:
             raise
@@ -243,8 +266,8 @@ class Walk:
             return timings
         found, reason = timing.repeats(
             private,
-            made.args,
-            made.kwargs,
+            run.args,
+            run.kwargs,
             count=others,
             seconds=seconds / (1 + others),
             device=self.subject.device,
@@ -299,19 +322,6 @@ class Walk:
         )
         arguments, named = self.subject.arguments(made.args), self.subject.arguments(made.kwargs)
         return dataclasses.replace(made, args=arguments, kwargs=named)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Use `count` threads for one operator; give the process its own number back."""
-    before = torch.get_num_threads()
-    try:
-        if count is not None:
-            torch.set_num_threads(count)
-        yield
-    finally:
-        if count is not None:
-            torch.set_num_threads(before)
 
 
 def _freed(trace: Trace) -> list[int]:

@@ -7,6 +7,7 @@ why it takes that, what is reported.
 
 from __future__ import annotations
 
+from .comparisons import Match, Ratio, Refused, Regression, Rewrote, Side
 from .findings import (
     Checkup,
     Convolution,
@@ -42,6 +43,7 @@ __all__ = [
     "Latency",
     "Layer",
     "Machine",
+    "Match",
     "MemoryPeak",
     "Module",
     "ModuleCall",
@@ -53,9 +55,14 @@ __all__ = [
     "Peak",
     "Phase",
     "Quality",
+    "Ratio",
+    "Refused",
+    "Regression",
     "Replay",
+    "Rewrote",
     "Settings",
     "Shape",
+    "Side",
     "Storage",
     "TensorSpec",
     "Timings",

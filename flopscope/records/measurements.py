@@ -66,6 +66,8 @@ class Timings:
     own, launching is what it waits for. Of a training step `phases` holds the bare times of "forward",
     "loss", "backward" and "optimizer", and `later` says of each stretch after the forward's whose it is: a
     module's path, "(loss)" or "(optimizer)". `repeats` are measurements of the same call in other processes.
+    `turns` says of each round in which turn it was taken: those of two models timed together are neighbours
+    where their turns are equal.
     """
 
     bare: Latency
@@ -84,3 +86,4 @@ class Timings:
     repeats: tuple[Timings, ...] = ()
     later: tuple[str, ...] = ()
     phases: Mapping[str, Latency] = field(default_factory=dict)
+    turns: tuple[int, ...] = ()

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from statistics import fmean, median_low
 from typing import Any, TypeVar
@@ -26,10 +26,21 @@ from flopscope.records import Latency, Timings, Witnesses
 from .observers import STREAM_BYTES, Observer
 from .probes import Probe
 from .repeats import repeats
-from .sampling import WAITED_NS, Log, Progress, Sampling, sample, warm_up
+from .sampling import WAITED_NS, Lane, Log, Progress, Sampling, sample_in_turns, warm_up
 from .steps import StepProbe
 
-__all__ = ["SECONDS", "Observer", "Sampling", "Step", "measure", "repeats", "without_collection"]
+__all__ = [
+    "SECONDS",
+    "Observer",
+    "Run",
+    "Sampling",
+    "Step",
+    "measure",
+    "measure_in_turns",
+    "repeats",
+    "threads_of",
+    "without_collection",
+]
 
 N = TypeVar("N", int, float)
 
@@ -40,6 +51,21 @@ class Step:
 
     loss: Callable[[Any], torch.Tensor]
     optimizer: torch.optim.Optimizer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One call to be timed: a private copy in eval mode, its arguments, and the threads that it runs on."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    step: Step | None = None
+    threads: int | None = None
+
+    def conditions(self) -> AbstractContextManager[Any]:
+        """The context in which it runs."""
+        return nullcontext() if self.threads is None else threads_of(self.threads)
 
 
 SECONDS = {"quick": 1.5, "normal": 5.0, "thorough": 15.0}
@@ -73,17 +99,78 @@ def measure(
     Raises:
         MeasurementError: no two passes took the same path through the modules.
     """
-    probe = _probe_of(model, args, kwargs, step)
+    run = Run(model, args, kwargs, step)
+    return measure_in_turns(
+        [run], clock=clock, sampling=sampling, device=device, progress=progress, observer=observer
+    )[0]
+
+
+def measure_in_turns(
+    runs: Sequence[Run],
+    *,
+    clock: Clock,
+    sampling: Sampling,
+    device: str = "cpu",
+    progress: Progress = lambda stage, share: None,
+    observer: Observer | None = None,
+) -> tuple[Timings, ...]:
+    """Time several models in one go: a pass of each in every turn, so that what drifts drifts for all.
+
+    Args:
+        runs: what is timed.
+        clock: reads the time on the device.
+        sampling: when to stop; its seconds are for all together.
+        device: the device's name, for the record.
+        progress: called with a stage's name and the share of it that is done.
+        observer: reads what the system tells; of this process by default.
+
+    Returns:
+        The Timings of each; `turns` says which rounds were taken in the same turn.
+
+    Raises:
+        MeasurementError: no two passes of one took the same path through its modules.
+    """
     gc.collect()
-    with torch.inference_mode(step is None), without_collection(), observer or Observer() as seen:
-        warmups = warm_up(probe, clock, sampling, progress)
-        boundaries = probe.boundaries()
-        stretches = max(0, len(boundaries) - 1) + len(probe.later)
+    training = any(run.step is not None for run in runs)
+    with torch.inference_mode(not training), without_collection(), observer or Observer() as seen:
+        prepared = [_prepared(run, clock, sampling, progress) for run in runs]
         seen.look_again()
         before = _Readings.of(seen)
-        log = sample(probe, stretches, clock=clock, sampling=sampling, observer=seen, progress=progress)
-        witnesses = _witnesses(log, seen, before, _Readings.of(seen))
-    _require_rounds(log)
+        lanes = [lane for lane, _, _ in prepared]
+        sample_in_turns(lanes, clock=clock, sampling=sampling, observer=seen, progress=progress)
+        after = _Readings.of(seen)
+        for lane in lanes:
+            _require_rounds(lane.log)
+        return tuple(
+            _timings(lane, boundaries, warmups, clock, device, run.threads,
+                     _witnesses(lane.log, seen, before, after))
+            for run, (lane, boundaries, warmups) in zip(runs, prepared, strict=True)
+        )  # fmt: skip
+
+
+def _prepared(
+    run: Run, clock: Clock, sampling: Sampling, progress: Progress
+) -> tuple[Lane, tuple[str, ...], int]:
+    """A lane that is warm, the boundaries of its passes, and how many passes warmed it."""
+    with run.conditions():
+        probe = _probe_of(run.model, run.args, run.kwargs, run.step)
+        warmups = warm_up(probe, clock, sampling, progress)
+        boundaries = probe.boundaries()
+    stretches = max(0, len(boundaries) - 1) + len(probe.later)
+    return Lane(probe, stretches, around=run.conditions), boundaries, warmups
+
+
+def _timings(
+    lane: Lane,
+    boundaries: tuple[str, ...],
+    warmups: int,
+    clock: Clock,
+    device: str,
+    threads: int | None,
+    witnesses: Witnesses,
+) -> Timings:
+    """What one lane's log comes to."""
+    log, probe = lane.log, lane.probe
     whole = tuple(sum(stretches) for stretches in log.marked)
     return Timings(
         bare=Latency(tuple(log.bare)),
@@ -92,7 +179,7 @@ def measure(
         stretches=tuple(zip(*log.marked, strict=True)),
         warmup_rounds=warmups,
         stop_reason=log.stop_reason,
-        threads=torch.get_num_threads(),
+        threads=threads or torch.get_num_threads(),
         device=device,
         instrument_s=max(0.0, _fast_mean(whole) - _fast_mean(log.bare)),
         warnings=_changes_of_path(log.astray),
@@ -104,7 +191,21 @@ def measure(
             name: Latency(samples)
             for name, samples in zip(probe.phases, zip(*log.phases, strict=True), strict=True)
         },
+        turns=tuple(log.turns),
     )
+
+
+@contextmanager
+def threads_of(count: int | None) -> Iterator[None]:
+    """Use `count` threads for one operator; give the process its own number back."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None and count != before:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -57,8 +59,49 @@ class Log:
     stretch_delays: list[tuple[int, ...]] = field(default_factory=list)
     stretch_faults: list[tuple[int, ...]] = field(default_factory=list)
     streams: list[float] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
     astray: int = 0
     stop_reason: str = "time"
+
+
+class Lane:
+    """One of the subjects that are sampled in turns: its probe, its log, and what must be in force round it.
+
+    `expected` is the number of stretches of a marked pass. `around` makes a context in which its passes
+    run; of several lanes each round is led in by a pass that does not count, for the others took the caches.
+    """
+
+    def __init__(
+        self,
+        probe: Probe | StepProbe,
+        expected: int,
+        *,
+        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.probe = probe
+        self.expected = expected
+        self.around = around
+        self.log = Log()
+
+    def ready(self, clock: Clock, observer: Observer) -> None:
+        """Make the passes that mark boundaries, and those that read counters there."""
+        self.marked = self.probe.marking(clock.mark)
+        self.counted = _counted_passes(self.probe, observer, self.log)
+
+    def turn(self, number: int, epoch: int, *, clock: Clock, observer: Observer, lead_in: bool) -> None:
+        """One round, and the counters' passes that are due."""
+        if lead_in:
+            self.probe.bare(clock.mark)
+        kept = len(self.log.bare)
+        _round(
+            self.probe, self.marked, self.log,
+            clock=clock, observer=observer, epoch=epoch, expected=self.expected,
+        )  # fmt: skip
+        if len(self.log.bare) > kept:
+            self.log.turns.append(number)
+        for every, count in self.counted:
+            if number % every == 0:
+                count(self.expected)
 
 
 def warm_up(probe: Probe | StepProbe, clock: Clock, sampling: Sampling, progress: Progress) -> int:
@@ -92,33 +135,53 @@ def sample(
     A round whose marked pass has another number of stretches took another path: it is left out,
     and counted.
     """
-    log = Log()
-    marked = probe.marking(clock.mark)
-    counted = _counted_passes(probe, observer, log)
-    started, epoch, turn = sampling.now(), 0, 0
+    lane = Lane(probe, stretches)
+    sample_in_turns([lane], clock=clock, sampling=sampling, observer=observer, progress=progress)
+    return lane.log
+
+
+def sample_in_turns(
+    lanes: Sequence[Lane], *, clock: Clock, sampling: Sampling, observer: Observer, progress: Progress
+) -> None:
+    """Take rounds of all lanes, one of each in a turn, in an order drawn anew; what drifts drifts for all.
+
+    The logs of the lanes hold what was found; a turn in which a lane took another path is missing there.
+    """
+    chance = random.Random(0)
+    for lane in lanes:
+        with lane.around():
+            lane.ready(clock, observer)
+    started, epoch, turn, reason = sampling.now(), 0, 0, "rounds"
+    logs = [lane.log for lane in lanes]
     while turn < sampling.rounds_most:
         spent = sampling.now() - started
-        if spent > sampling.max_seconds and turn >= _rounds_least(log, sampling):
-            return log
+        if spent > sampling.max_seconds and turn >= max(_rounds_least(log, sampling) for log in logs):
+            reason = "time"
+            break
         # By turns where a pass is so short that the rounds are over first: epochs there must be.
         share = min(1.0, max(spent / sampling.max_seconds, turn / sampling.rounds_most))
         progress("timing", share)
         before, epoch = epoch, min(int(EPOCHS * share), EPOCHS - 1)
-        if epoch != before or not log.bare:
-            observer.look_again()
-            if not clock.queues:
-                log.streams.append(observer.stream())
+        if epoch != before or not any(log.bare for log in logs):
+            _begin_epoch(logs, clock, observer)
             long = EPOCHS * spent >= sampling.max_seconds  # what disturbs comes in spells
-            if long and turn >= sampling.rounds_least and is_known_closely(log):
-                log.stop_reason = "steady"
-                return log
-        _round(probe, marked, log, clock=clock, observer=observer, epoch=epoch, expected=stretches)
-        for every, count in counted:
-            if turn % every == 0:
-                count(stretches)
+            if long and turn >= sampling.rounds_least and all(map(is_known_closely, logs)):
+                reason = "steady"
+                break
+        for lane in chance.sample(lanes, len(lanes)):
+            with lane.around():
+                lane.turn(turn, epoch, clock=clock, observer=observer, lead_in=len(lanes) > 1)
         turn += 1
-    log.stop_reason = "rounds"
-    return log
+    for log in logs:
+        log.stop_reason = reason
+
+
+def _begin_epoch(logs: Sequence[Log], clock: Clock, observer: Observer) -> None:
+    observer.look_again()
+    if not clock.queues:
+        rate = observer.stream()
+        for log in logs:
+            log.streams.append(rate)
 
 
 def _rounds_least(log: Log, sampling: Sampling) -> int:
