@@ -77,12 +77,7 @@ def _zoo(address: Address, meta: bool) -> Built:
             f"{address.text}: there is no zoo in this version of flopscope.",
             hint="name the model's code: timm:NAME, torchvision:NAME, pkg.mod:callable or file.py:callable",
         ) from error
-    make = getattr(zoo, "operator" if address.scheme == "op" else "build", None)
-    if make is None:
-        raise ModelLoadError(
-            f"{address.text}: there are no stacks of operators in this version of flopscope.",
-            hint="networks: zoo:NAME; flopscope zoo lists them",
-        )
+    make = zoo.operator if address.scheme == "op" else zoo.build
     return _made(lambda: make(address.place, **address.args), address, meta), None
 
 

@@ -2,6 +2,7 @@
 
 The networks are written from their papers, on torch alone, so that what papers claim can be
 examined on any machine. `networks()` lists them, `build("repvgg_a0", deploy=True)` makes one.
+`operator_kinds()` lists the operators that papers time alone, `operator("pconv", channels=96)` stacks one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from flopscope.zoo.registry import Network, Published, build_network, find, network, registered
 
-__all__ = ["Network", "Published", "build", "find", "network", "networks"]
+__all__ = ["Network", "Published", "build", "find", "network", "networks", "operator", "operator_kinds"]
 
 # One module per family. Importing it registers its networks.
 FAMILIES = (
@@ -53,3 +54,33 @@ def build(name: str, **options: Any) -> Any:
     """
     networks()
     return build_network(find(name), **options)
+
+
+def operator(
+    kind: str, /, *, channels: int = 64, size: int = 56, layers: int = 10, batch: int = 1, **options: Any
+) -> Any:
+    """Stack `layers` operators of one kind on maps of (batch, channels, size, size), untrained.
+
+    Args:
+        kind: one of `operator_kinds()`, such as "pconv".
+        channels: channels of the map.
+        size: its height and width.
+        layers: how many, one behind the other.
+        batch: maps in the input that is inferred for it.
+        options: those of the kind, such as `kernel` or `groups`.
+
+    Returns:
+        A `flopscope.zoo.operators.OperatorStack`.
+
+    Raises:
+        ModelLoadError: there is no such kind; the hint names close matches, and all.
+        InputError: the kind has no such option, or a value does not fit it.
+    """
+    stacks = import_module("flopscope.zoo.operators")
+    return stacks.operator(kind, channels=channels, size=size, layers=layers, batch=batch, **options)
+
+
+def operator_kinds() -> Mapping[str, Any]:
+    """All operators by name, each with its one-line `description`, its `options` and its `source`."""
+    kinds: Mapping[str, Any] = import_module("flopscope.zoo.operators").operators()
+    return kinds
