@@ -28,7 +28,8 @@ from flopscope.subjects import Subject
 class Entrant:
     """One side before it is run: a live model with inputs and settings, or a saved report.
 
-    `items` are the samples of one call; `compiled` runs what torch.compile makes of the model.
+    `items` are the samples of one call; `compiled` runs what torch.compile makes of the model, in which an
+    earlier contest spent `prepare_s`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Entrant:
     compiled: bool = False
     rewrote: Rewrote | None = None
     step: Any = None
+    prepare_s: float | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -80,7 +82,8 @@ def contested(
     outcomes = settled(entrants, seconds=seconds, progress=progress)
     sides = []
     for entrant, outcome in zip(entrants, outcomes, strict=True):
-        rewrote = entrant.rewrote and dataclasses.replace(entrant.rewrote, prepare_s=outcome.prepare_s)
+        spent = outcome.prepare_s if entrant.prepare_s is None else entrant.prepare_s
+        rewrote = entrant.rewrote and dataclasses.replace(entrant.rewrote, prepare_s=spent)
         sides.append(Side(entrant.name, entrant.items, outcome.measured, rewrote))
     return comparison.compared(
         sides,

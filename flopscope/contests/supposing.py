@@ -87,9 +87,19 @@ def whatif(  # noqa: D417 - what is as in `profile` is listed in one line
                 f"none of these rewrites applies: {reasons}", hint=refused[0].hint if refused else ""
             )
         if early is not None and latency:
-            early(contested(sides, refused, seconds=EARLY_SECONDS * len(sides), progress=told, margin=margin))
+            rough = contested(
+                sides, refused, seconds=EARLY_SECONDS * len(sides), progress=told, margin=margin
+            )
+            early(rough)
+            sides = _prepared(sides, rough)
         seconds = max_seconds or timing.SECONDS[effort] * len(sides)
         return contested(sides, refused, seconds=seconds, progress=told, margin=margin)
+
+
+def _prepared(sides: Sequence[Entrant], rough: Comparison) -> list[Entrant]:
+    """The sides, each with what preparing it took: what is compiled once is not compiled again."""
+    spent = [side.rewrote.prepare_s if side.rewrote else None for side in rough.sides]
+    return [dataclasses.replace(side, prepare_s=took) for side, took in zip(sides, spent, strict=True)]
 
 
 class _Original:
@@ -197,6 +207,8 @@ def _applied(first: _Original, before: Entrant, text: str) -> Entrant:
         assert before.model is not None
         trace = first.trace if before.model is first.model else first.trace_of(before.model)
         rewritten = found.apply(before.model, trace, given)
+        if not rewritten.changed:
+            raise InputError("it can change nothing here: " + "; ".join(rewritten.skipped[:3]))
         model, changed, skipped = rewritten.model, rewritten.changed, rewritten.skipped
         function = "same" if found.exact else "changed"
         made = dataclasses.replace(before, model=model)

@@ -276,7 +276,7 @@ def _labels(comparison: Comparison) -> list[str]:
 def _named(side: Side, label: str) -> str:
     """The name of a side, with its letter where it has one; one whose function changed says so."""
     changed = side.rewrote is not None and side.rewrote.function == "changed"
-    per = f" (per sample of {side.items})" if side.items > 1 else ""
+    per = f" (ms of one of {side.items})" if side.items > 1 else ""
     letter = "" if label == printable(side.name) else f"{label}  "
     return f"{letter}{side.name}{' (other function)' if changed else ''}{per}"
 
@@ -293,6 +293,7 @@ def _of_kinds(comparison: Comparison) -> Grid | None:
         return None
     measured = any(report.total.latency_s is not None for report in comparison.reports)
     found: dict[str, list[list[float]]] = {}
+    timed = [any(layer.latency_s for layer in report.layers) for report in comparison.reports]
     for place, (side, report) in enumerate(zip(comparison.sides, comparison.reports, strict=True)):
         for layer in report.layers:
             sums = found.setdefault(layer.kind, [[0, 0] for _ in comparison.sides])
@@ -305,7 +306,10 @@ def _of_kinds(comparison: Comparison) -> Grid | None:
     rows = []
     for kind, sums in ranked:
         if any(any(pair) for pair in sums):
-            cells = [[count_text(macs), *([milliseconds_text(ms)] if measured else [])] for macs, ms in sums]
+            cells = [
+                [count_text(macs), *([milliseconds_text(ms) if known else "-"] if measured else [])]
+                for (macs, ms), known in zip(sums, timed, strict=True)
+            ]
             rows.append([kind, *(text for pair in cells for text in pair)])
     return Grid(headings, ["left", *["right"] * (len(headings) - 1)], rows)
 
