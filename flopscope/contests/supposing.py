@@ -96,6 +96,22 @@ def whatif(  # noqa: D417 - what is as in `profile` is listed in one line
         return contested(sides, refused, seconds=seconds, progress=told, margin=margin)
 
 
+def _require_shapes(first: _Original, model: nn.Module) -> None:
+    """Make sure that a model of another function still runs, and puts out what the first one does.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        shapes = first.trace_of(model).calls[0].output_shapes
+    except tracing.TraceError as failure:
+        raise InputError(f"what it makes does not run: {failure.__cause__ or failure}") from failure
+    if shapes != first.trace.calls[0].output_shapes:
+        raise InputError(
+            f"its outputs have the shapes {shapes}, the model's {first.trace.calls[0].output_shapes}"
+        )
+
+
 def _prepared(sides: Sequence[Entrant], rough: Comparison) -> list[Entrant]:
     """The sides, each with what preparing it took: what is compiled once is not compiled again."""
     spent = [side.rewrote.prepare_s if side.rewrote else None for side in rough.sides]
@@ -229,7 +245,10 @@ def _checked(first: _Original, side: Entrant) -> Entrant:
     rewrote = side.rewrote
     assert rewrote is not None
     assert side.model is not None
-    if rewrote.function == "changed" or side.model is first.model:
+    if side.model is first.model:
+        return side
+    if rewrote.function == "changed":
+        _require_shapes(first, side.model)
         return side
     found = difference(first.model, side.model, first.run.args, dict(first.run.kwargs))
     precise = found.precise_relative

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Rewrite", "Rewritten", "find", "rewrite", "rewrites"]
 
 # One module per family of rewrites. Importing it registers them.
-FAMILIES = tuple(
-    family for family in ("folding", "branches", "inexact") if find_spec(f"{__name__}.{family}") is not None
-)
+FAMILIES = ("folding", "branches", "inexact", "mbconv")
 
 
 @dataclass(frozen=True, slots=True)
