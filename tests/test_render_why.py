@@ -173,6 +173,7 @@ def test_remedies_are_grouped_and_sums_are_called_sums() -> None:
     assert "at most 0.050 ms less per item in 3 layers" in tried[2]
     assert tried[3].strip() == "… 2 more (--json has all)"
     assert tried[4].strip().startswith("Gains are those of single layers, added up: the whole was not run so")
+    assert tried[4].endswith("Measured:  flopscope whatif MODEL channels-last fold-bn")
 
 
 def test_of_a_void_measurement_no_cause_is_given() -> None:

@@ -131,6 +131,63 @@ def test_every_stretch_between_boundaries_is_what_passed_there() -> None:
     assert found.warnings == ()
 
 
+def test_several_are_timed_in_the_same_turns_whatever_drifts() -> None:
+    """The clock halves half way through: neighbours still differ by a factor of 3, but for one turn at most."""
+    clock, calls = FakeClock(), count()
+
+    class Drifts(Takes):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.clock.now += self.seconds * (1.0 if next(calls) < 120 else 2.0)
+            return x
+
+    runs = [timing.Run(Drifts(clock, seconds), (torch.ones(1),), {}) for seconds in (1.0, 3.0)]
+    long = timing.Sampling(max_seconds=60.0, rounds_least=2, rounds_most=40)
+    one, other = timing.measure_in_turns(runs, clock=clock, sampling=long, observer=Blind())
+    assert one.turns == other.turns == tuple(range(40))
+    assert {one.bare.samples[0], one.bare.samples[-1]} == {1.0, 2.0}
+    ratios = [b / a for a, b in zip(one.bare.samples, other.bare.samples, strict=True)]
+    assert sum(ratio != 3.0 for ratio in ratios) <= 1
+    assert one.boundaries == ("+", "-")
+
+
+def test_the_order_within_a_turn_changes() -> None:
+    clock = FakeClock()
+    order: list[str] = []
+
+    class Notes(Takes):
+        def __init__(self, name: str) -> None:
+            super().__init__(clock, 1.0)
+            self.name = name
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            order.append(self.name)
+            return super().forward(x)
+
+    runs = [timing.Run(Notes(name), (torch.ones(1),), {}) for name in "ab"]
+    sampling_ = timing.Sampling(max_seconds=60.0, rounds_least=2, rounds_most=30)
+    timing.measure_in_turns(runs, clock=clock, sampling=sampling_, observer=Blind())
+    turns = ["".join(order[k : k + 6]) for k in range(len(order) - 30 * 6, len(order), 6)]
+    assert set(turns) == {"aaabbb", "bbbaaa"}  # a lead-in, a bare and a marked pass of each
+    assert 5 < turns.count("aaabbb") < 25
+
+
+def test_threads_of_a_run_are_its_own_and_given_back() -> None:
+    before, seen, clock = torch.get_num_threads(), set(), FakeClock()
+
+    class Sees(Takes):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.add(torch.get_num_threads())
+            return super().forward(x)
+
+    run = timing.Run(Sees(clock, 1.0), (torch.ones(1),), {}, threads=before + 1)
+    (found,) = timing.measure_in_turns(
+        [run], clock=clock, sampling=timing.Sampling(max_seconds=9.0, rounds_least=2), observer=Blind()
+    )
+    assert seen == {before + 1}
+    assert found.threads == before + 1
+    assert torch.get_num_threads() == before
+
+
 def test_a_module_that_runs_twice_is_entered_twice() -> None:
     clock = FakeClock()
     twice = Takes(clock, 1.0)

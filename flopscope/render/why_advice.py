@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MOST = 5
 """Remedies that are listed; the others are counted."""
+SUPPOSABLE = ("fold-bn", "channels-last", "threads", "batch", "compile")
+"""Remedies that `flopscope whatif` does and measures, by the same names."""
 LEAST = 0.005
 """A gain below this share of the time is not listed."""
 
@@ -29,14 +31,23 @@ def advised(why: Why, width: int | None, *, most: int = MOST) -> str:
         return ""
     if len(ranked) > len(lines):
         lines.append(f"… {len(ranked) - len(lines)} more (--json has all)")
-    if any(fact.numbers.get("layers") for facts in worth[:most] for fact in facts):
+    shown = [fact for facts in worth[:most] for fact in facts]
+    if any(fact.numbers.get("layers") for fact in shown):
         lines.append(
             "Gains are those of single layers, added up: the whole was not run so, and they overlap."
+            + _measurable([fact.code for fact in shown])
         )
     return "\n".join(
         filled(f"{'Try' if not place else '':<9}{printable(line)}", width, 9)
         for place, line in enumerate(lines)
     )
+
+
+def _measurable(remedies: Sequence[str]) -> str:
+    """The command that measures these remedies on the whole model; "" where there is none."""
+    whole = [remedy for remedy in dict.fromkeys(remedies) if not remedy.endswith("=N")]
+    named = [remedy for remedy in whole if remedy.partition("=")[0] in SUPPOSABLE]
+    return f" Measured:  flopscope whatif MODEL {' '.join(named)}" if named else ""
 
 
 def _ranked(why: Why) -> list[list[Fact]]:
