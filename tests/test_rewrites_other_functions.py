@@ -178,6 +178,39 @@ def test_an_activation_in_the_forward_is_no_module() -> None:
         done("mbconv-to-fused", model, torch.zeros(1, 4, 8, 8))
 
 
+def wide(run: object, **modules: nn.Module) -> nn.Module:
+    """An expansion 4 > 8, a depthwise 3x3 and a projection 8 > 4, called as `run` says."""
+    depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+    known = {"expand": nn.Conv2d(4, 8, 1), "dw": depthwise, "project": nn.Conv2d(8, 4, 1)}
+    return nn.Sequential(Free(run, **{**known, **modules})).eval()
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (wide(lambda self, x: self.project(self.act(self.dw(self.act(self.expand(x))))), act=nn.ReLU()),
+         "0.act is called more than once"),
+        (wide(lambda self, x: self.project(self.dw(self.expand(x)) + self.other(x)),
+              other=nn.Conv2d(4, 8, 1)),
+         "no 1x1 that narrows alone reads"),
+        (wide(lambda self, x: self.project(self.dw(self.expand(x))), project=nn.Conv2d(8, 16, 1)),
+         "no 1x1 that narrows alone reads"),
+    ],
+    ids=["shared activation", "sum behind the depthwise", "no projection"],
+)  # fmt: skip
+def test_what_is_no_mbconv_is_left(model: nn.Module, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        done("mbconv-to-fused", model, torch.zeros(1, 4, 8, 8))
+
+
+def test_the_memory_format_is_kept_where_only_its_strides_tell() -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8)).eval()
+    model = model.to(memory_format=torch.channels_last)
+    weight = done("dw-to-conv", model).model[1].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+
+
 # ------------------------------------------------------------------------- real networks
 
 

@@ -132,7 +132,7 @@ def test_every_stretch_between_boundaries_is_what_passed_there() -> None:
 
 
 def test_several_are_timed_in_the_same_turns_whatever_drifts() -> None:
-    """The clock halves half way through: neighbours still differ by a factor of 3, but for one turn at most."""
+    """The clock halves half way through: neighbours still differ threefold, but for one turn at most."""
     clock, calls = FakeClock(), count()
 
     class Drifts(Takes):

@@ -83,8 +83,10 @@ class PartialConv2d(nn.Module):
 
 
 def _is_channels_last(weight: Tensor) -> bool:
-    return (
-        weight.dim() == 4
-        and weight.is_contiguous(memory_format=torch.channels_last)
-        and not weight.is_contiguous()
-    )
+    """By strides: is_contiguous() takes a 1x1 or depthwise weight for both."""
+    if weight.dim() != 4 or weight.shape[1:].numel() == 1:
+        return False
+    _, channels, height, width = weight.shape
+    return weight.stride() == (channels * height * width, 1, width * channels, channels) != (
+        channels * height * width, height * width, width, 1,
+    )  # fmt: skip

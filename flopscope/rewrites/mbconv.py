@@ -60,7 +60,7 @@ def fuse_blocks(model: nn.Module, trace: Trace, text: str | None = None) -> Rewr
     weights, places = Weights(copied), Places(copied)
     reasons: dict[str, str] = {}
     for block in _chosen(blocks, text):
-        block.reason = block.reason or _hindered(copied, block, places)
+        block.reason = block.reason or _hindered(copied, block, flow, places)
         reasons[block.depthwise] = block.reason
         if not block.reason:
             _fuse(copied, block, weights)
@@ -145,13 +145,16 @@ def _forwards(flow: Flow, index: int, block: Block, known: dict[int, Gate]) -> N
         readers = flow.readers(made)
         if len(readers) != 1:
             break
-        if is_pointwise(flow.trace.ops[readers[0]]):
+        reader = flow.trace.ops[readers[0]]
+        if is_pointwise(reader) and reader.outputs[0].shape[1] < reader.inputs[0].shape[1]:
             return
+        if len(flow.data(reader)) != 1:
+            break
         made = readers[0]
-    block.reason = "no 1x1 projection alone reads what it makes"
+    block.reason = "no 1x1 that narrows alone reads what it makes"
 
 
-def _hindered(model: nn.Module, block: Block, places: Places) -> str:
+def _hindered(model: nn.Module, block: Block, flow: Flow, places: Places) -> str:
     """Why the modules of a block may not be exchanged, or ""."""
     for path in block.between:
         module = model.get_submodule(path)
@@ -159,4 +162,7 @@ def _hindered(model: nn.Module, block: Block, places: Places) -> str:
             return f"norm or activation behind the expansion are in the forward of {type(module).__name__}"
     own = untouchable(model.get_submodule(block.depthwise))
     exchanged = (block.expansion, *block.between, *block.gates)
+    for path in (block.depthwise, *exchanged):
+        if len(flow.calls(path)) > 1:
+            return f"{path} is called more than once"
     return own or next(filter(None, (obstacle(model, path, places) for path in exchanged)), "")
