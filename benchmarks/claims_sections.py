@@ -59,10 +59,12 @@ class Row:
 
 def contest(sides: Mapping[str, Any], seconds: float, **settings: Any) -> list[Row]:
     """Time the sides in turns of one run, on one thread."""
-    found = flopscope.compare(sides, None, threads=1, max_seconds=seconds, progress=False, **settings)
-    reports = found.reports
-    triples = zip(found.sides, reports, found.ratios, strict=True)
-    return [Row(side.name, report, ratio, reports[0]) for side, report, ratio in triples]
+    return _rows(flopscope.compare(sides, None, threads=1, max_seconds=seconds, progress=False, **settings))
+
+
+def _rows(found: flopscope.Comparison) -> list[Row]:
+    triples = zip(found.sides, found.reports, found.ratios, strict=True)
+    return [Row(side.name, report, ratio, found.reports[0]) for side, report, ratio in triples]
 
 
 def ratio_text(row: Row) -> str:
@@ -260,6 +262,29 @@ def _substituted(batch: int, seconds: float) -> Lines:
     yield from table(rows, columns, _images(rows, batch))
 
 
+def norms(seconds: float) -> Lines:
+    yield "FasterNet, Table 5: batch norms folded, and ReLU where T0 has GELU and GELU where T2 has ReLU."
+    yield ""
+    columns = ("params", "MACs", "op calls", "moved", "ms", "ratio")
+    model = zoo.build("fasternet_t0")
+    found = flopscope.whatif(
+        model, (1, 3, 224, 224), "fold-bn", threads=1, max_seconds=seconds, progress=False
+    )
+    yield "### FasterNet-T0, as built and folded"
+    yield ""
+    yield from table(_rows(found), columns)
+    for name, old, new in (("fasternet_t0", nn.GELU, nn.ReLU), ("fasternet_t2", nn.ReLU, nn.GELU)):
+        other = zoo.build(name)
+        for module in list(other.modules()):
+            for child, layer in module.named_children():
+                if isinstance(layer, old):
+                    setattr(module, child, new())
+        sides = {old.__name__: f"zoo:{name}", new.__name__: (other, (1, 3, 224, 224))}
+        yield f"### {name}, {old.__name__} and {new.__name__}"
+        yield ""
+        yield from table(contest(sides, seconds), columns)
+
+
 def _images(rows: Sequence[Row], batch: int) -> dict[str, dict[str, str]]:
     return {"images/s": {row.name: f"{batch / row.seconds:.3g}" for row in rows}}
 
@@ -345,6 +370,7 @@ def repvgg(seconds: float) -> Lines:
         yield f"Train over deploy: {1 / rows[1].ratio.value:.3g} times.{printed}" if rows[1].ratio else ""
         yield ""
     yield from _against_resnet(seconds)
+    yield from _groups(seconds)
     yield from _two_branches(seconds)
     yield from _toy(seconds)
 
@@ -354,6 +380,13 @@ def _against_resnet(seconds: float) -> Lines:
     yield "### RepVGG-A0 against ResNet-18 (its batch norms not folded)"
     yield ""
     yield from table(contest(sides, seconds), ("MACs", "MACs ratio", "op calls", "ms", "GMAC/s", "ratio"))
+
+
+def _groups(seconds: float) -> Lines:
+    sides = {name: f"zoo:repvgg_{name}?deploy=true" for name in ("b1", "b1g2", "b1g4")}
+    yield "### RepVGG-B1, deploy, with groups on every second layer"
+    yield ""
+    yield from table(contest(sides, seconds), ("params", "MACs", "MACs ratio", "ms", "GMAC/s", "ratio"))
 
 
 class Branches(nn.Module):
@@ -498,6 +531,7 @@ SECTIONS: dict[str, Callable[[float], Lines]] = {
     "networks": networks,
     "mbconv": mbconv,
     "shufflenet": shufflenet,
+    "norms": norms,
     "kernels": kernels,
     "sizes": sizes,
     "fused": fused,
