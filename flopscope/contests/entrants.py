@@ -16,7 +16,7 @@ from torch import nn
 
 from flopscope import clocks, comparison, inputs, timing, tracing
 from flopscope.comparison import Comparison
-from flopscope.errors import InputError, MeasurementError
+from flopscope.errors import ForwardError, InputError, MeasurementError
 from flopscope.profiling import Asked, Walk
 from flopscope.progress import Progress
 from flopscope.records import Latency, Refused, Rewrote, Settings, Side, Timings, Trace, percentile
@@ -109,12 +109,15 @@ def settled(entrants: Sequence[Entrant], *, seconds: float, progress: Progress) 
     """
     walks = [None if entrant.model is None else _walk(entrant, progress) for entrant in entrants]
     traces: list[Trace | None] = []
-    for walk in walks:
+    for entrant, walk in zip(entrants, walks, strict=True):
         if walk is None:
             traces.append(None)
             continue
         with walk.conditions():
-            traces.append(walk.traced())
+            try:
+                traces.append(walk.traced())
+            except ForwardError as failure:  # it may fit the others
+                raise ForwardError(f"{entrant.name}: {failure}", hint=failure.hint) from failure.__cause__
     timed = [place for place, walk in enumerate(walks) if walk is not None and walk.is_measurable()]
     found = _timed([(entrants[place], walks[place]) for place in timed], seconds, progress) if timed else []
     by_place = dict(zip(timed, found, strict=True))
