@@ -44,14 +44,13 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_functions_stay_functions_after_their_rooms_were_opened() -> None:
-    import flopscope.zoo.operators
-
     import flopscope.comparison
     import flopscope.contests
     import flopscope.crosschecks
     import flopscope.loading
     import flopscope.machines
     import flopscope.profiling
+    import flopscope.zoo.operators
 
     for name in (
         "compare", "count", "crosscheck", "explain", "load", "load_model", "machine", "operator", "profile",
