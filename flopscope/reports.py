@@ -1,4 +1,4 @@
-"""Records -> Report; Report <-> JSON, tables, data frames, budgets: what a user holds in hand.
+"""Records -> Report; Report <-> JSON, tables, data frames: what a user holds in hand.
 
 The one place where data meets its own display: `flopscope.render` and pandas are opened late,
 inside the methods that need them.
@@ -7,7 +7,6 @@ inside the methods that need them.
 from __future__ import annotations
 
 import json
-import operator
 import os
 import re
 import secrets
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flopscope.errors import BudgetError, InputError, ModelLoadError
+from flopscope.errors import InputError, ModelLoadError
 from flopscope.records import (
     Coverage,
     Environment,
@@ -33,7 +32,7 @@ from flopscope.records import (
     Violation,
     WholeRow,
 )
-from flopscope.units import count_text, parse_quantity, seconds_text
+from flopscope.units import count_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,6 +195,8 @@ class Report:
         Raises:
             BudgetError: A budget cannot be read, or its metric is unknown or was not measured.
         """
+        from flopscope.budgets import judge
+
         judged = [judge(self, budget) for budget in budgets]
         return [numbers for kept, numbers in judged if not kept]
 
@@ -335,61 +336,3 @@ def _dtype(name: str) -> str:
     if hint in (int, int | None):
         return "Int64"
     return "float64" if hint in (float, float | None) else "object"
-
-
-# --------------------------------------------------------------------------- budgets
-
-_OPERATORS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
-_BUDGET = re.compile(r"\s*(?P<metric>[\w.]+)\s*(?P<operator><=|>=|==|<|>)\s*(?P<limit>.+)")
-_LAYER_METRICS = {
-    **dict.fromkeys(("params", "macs", "flops", "calls", "arithmetic_intensity"), ""),
-    **dict.fromkeys(("param_bytes", "bytes", "bytes_read", "bytes_written"), "B"),
-    **dict.fromkeys(("latency", "latency_s", "latency_floor_s"), "s"),
-    "flops_per_s": "FLOP/s",
-    "bytes_per_s": "B/s",
-}
-_REPORT_METRICS = {"peak_activation_bytes": "B", "buffer_bytes": "B"}
-
-
-def judge(report: Report, budget: str) -> tuple[bool, Violation]:
-    """Tell whether a budget is kept, and the numbers by which it was judged.
-
-    Raises:
-        BudgetError: The budget cannot be read, or its metric is unknown or was not measured.
-    """
-    found = _BUDGET.fullmatch(budget)
-    if found is None:
-        raise BudgetError(
-            f"not a budget: {budget!r}",
-            hint="write metric, one of <= < >= > ==, and a limit, as in 'macs<=600M' or 'latency<5ms'",
-        )
-    metric = found["metric"]
-    kind, _, name = metric.rpartition(".")
-    known = {**_LAYER_METRICS, **_REPORT_METRICS, **dict.fromkeys(report.conventions, "")}
-    if kind:
-        known = _LAYER_METRICS
-    if name not in known:
-        raise BudgetError(f"unknown metric {metric!r} in {budget!r}", hint=f"metrics: {', '.join(known)}")
-    actual = _metric(report, kind, name)
-    if actual is None:
-        raise BudgetError(f"{metric} was not measured", hint="profile with latency, or drop this budget")
-    limit = parse_quantity(found["limit"], unit=known[name])
-    kept = _OPERATORS[found["operator"]](actual, limit)
-    return kept, Violation(budget.strip(), metric, actual, limit)
-
-
-def _metric(report: Report, kind: str, name: str) -> int | float | None:
-    """One number of the whole, or of the layers of a kind; None where it was not measured."""
-    from flopscope.render.rows import by_layers, layer_row, whole_of
-
-    if not kind and name not in _LAYER_METRICS:
-        found = getattr(report, name) if name in _REPORT_METRICS else report.conventions[name]
-        return typing.cast(int, found)
-    name = {"latency": "latency_s"}.get(name, name)
-    whole = whole_of(report)
-    if not kind:
-        return typing.cast("int | float | None", layer_row(report.total, whole)[name])
-    groups = {row["kind"]: row for row in by_layers(report.layers, "kind", whole)}
-    if kind not in groups:
-        raise BudgetError(f"no layer of kind {kind!r}", hint=f"kinds here: {', '.join(sorted(groups))}")
-    return typing.cast("int | float | None", groups[kind][name])

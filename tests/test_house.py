@@ -36,7 +36,8 @@ DOORS: dict[str, set[str]] = {
         "rewrites", "subjects", "timing", "tracing",
     },
     "render": {"comparison", "diagnosis", "reports"},  # a finding's wording stands beside its kind of table
-    "reports": {"diagnosis", "render"},  # data meets its own display, late, inside the methods
+    "budgets": {"render", "reports"},  # sums by kind are those of the tables; the type of what is judged
+    "reports": {"budgets", "diagnosis", "render"},  # data meets its own display, late, inside the methods
     "diagnosis": {"render", "reports"},  # Why.text, late; the type of what is judged
     "assembly": {
         "conventions", "costs", "diagnosis", "layers", "liveness", "quality", "recognition", "reports",
@@ -50,8 +51,8 @@ DOORS: dict[str, set[str]] = {
     "zoo": {"rewrites"},
     "crosschecks": {"costs", "inputs", "profiling", "reports", "subjects", "tracing"},
     "commands": {
-        "checkups", "comparison", "contests", "costs", "crosschecks", "diagnosis", "environment", "inputs",
-        "loading", "machines", "profiling", "progress", "quality", "render", "reports", "zoo",
+        "budgets", "checkups", "comparison", "contests", "costs", "crosschecks", "diagnosis", "environment",
+        "inputs", "loading", "machines", "profiling", "progress", "quality", "render", "reports", "zoo",
     },
 }  # fmt: skip
 

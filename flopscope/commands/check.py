@@ -115,7 +115,7 @@ def _judged(report: Report, budget: Budget) -> tuple[bool, float, float]:
     Raises:
         Misuse: The metric is unknown or was not measured, or the limit is in another unit.
     """
-    from flopscope.reports import judge
+    from flopscope.budgets import judge
 
     try:
         kept, numbers = judge(report, budget.text)
