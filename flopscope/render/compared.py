@@ -1,4 +1,4 @@
-"""Comparison -> text, Markdown, HTML, CSV, JSON: sides with ratios, sums by kind, layers side by side."""
+"""Comparison -> text, Markdown, LaTeX, HTML, CSV, JSON: sides, sums by kind, layers side by side."""
 
 from __future__ import annotations
 
@@ -8,37 +8,18 @@ import json
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from flopscope.errors import InputError
-from flopscope.records import Layer, Ratio, Rewrote, Side
-from flopscope.render.grid import Grid, escaped, lay_out, lay_out_ruled, printable
-from flopscope.units import bytes_text, count_text, giga_text, milliseconds_text, shape_text
+from flopscope.records import Rewrote, Side
+from flopscope.render.compared_tables import layers_of, per_item, rate_of, tables
+from flopscope.render.grid import escaped, lay_out, lay_out_ruled, printable
+from flopscope.units import shape_text
 
 if TYPE_CHECKING:
     from flopscope.comparison import Comparison
-    from flopscope.reports import Report
 
-_ROWS = 15
-_MOST_SIDES = 4  # of which sums by kind are shown
-_LONGEST = 12  # characters of a name that may stand in a heading
 _NUMBERS = ("macs", "flops", "params", "bytes_read", "bytes_written", "latency_s", "latency_floor_s")
-_HEADINGS = (
-    "",
-    "params",
-    "MACs",
-    "FLOPs",
-    "R+W",
-    "peak act.",
-    "ms",
-    "GFLOP/s",
-    "time",
-    "interval",
-    "verdict",
-)
-
-Table = tuple[str, Grid]
 
 
 def rendered(comparison: Comparison, name: str, *, top: int | None, width: int | None) -> str:
@@ -50,6 +31,7 @@ def rendered(comparison: Comparison, name: str, *, top: int | None, width: int |
     formats: dict[str, Callable[[], str]] = {
         "text": lambda: _text(comparison, top, width),
         "markdown": lambda: _markdown(comparison, top),
+        "latex": lambda: _latex(comparison, top),
         "html": lambda: _html(comparison, top),
         "csv": lambda: _csv(comparison),
         "json": lambda: _json(comparison),
@@ -64,7 +46,7 @@ def side_rows(comparison: Comparison) -> list[dict[str, Any]]:
     rows = []
     for side, report, ratio in zip(comparison.sides, comparison.reports, comparison.ratios, strict=True):
         total = report.total
-        seconds = _per_item(total.latency_s, side)
+        seconds = per_item(total.latency_s, side)
         rows.append(
             {
                 "name": side.name, "model": report.model, "inputs": report.settings.inputs,
@@ -72,7 +54,7 @@ def side_rows(comparison: Comparison) -> list[dict[str, Any]]:
                 "bytes_read": total.bytes_read, "bytes_written": total.bytes_written,
                 "peak_activation_bytes": report.peak_activation_bytes,
                 "latency_s": seconds,
-                "flops_per_s": _rate(report),
+                "flops_per_s": rate_of(report),
                 "ratio": ratio.value if ratio else None,
                 "ratio_low": ratio.low if ratio else None,
                 "ratio_high": ratio.high if ratio else None,
@@ -87,7 +69,7 @@ def layer_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """One row per match: what it is on the first side that has it, and the numbers of every side."""
     rows = []
     for match in comparison.matches:
-        layers = _layers(comparison, match.rows)
+        layers = layers_of(comparison, match.rows)
         known = next(layer for layer in layers if layer is not None)
         shape = None if known.output_shape is None else shape_text(known.output_shape)
         row: dict[str, Any] = {"path": known.label, "kind": known.kind, "output_shape": shape, "by": match.by}
@@ -100,7 +82,7 @@ def layer_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def _text(comparison: Comparison, top: int | None, width: int | None) -> str:
     parts = [_filled(line, width) for line in _opening(comparison)]
-    parts += [f"{title}\n{lay_out_ruled(grid)}".lstrip("\n") for title, grid in _tables(comparison, top)]
+    parts += [f"{title}\n{lay_out_ruled(grid)}".lstrip("\n") for title, grid in tables(comparison, top)]
     closing = "\n".join(_filled(line, width) for line in _closing(comparison))
     return "\n\n".join(part for part in (*parts, closing) if part)
 
@@ -110,20 +92,32 @@ def _markdown(comparison: Comparison, top: int | None) -> str:
 
     parts = [
         f"{title}\n\n{lay_out(escaped(grid, escape), 'pipe')}".lstrip("\n")
-        for title, grid in _tables(comparison, top)
+        for title, grid in tables(comparison, top)
     ]
     lines = [escape(line) for line in (*_opening(comparison), *_closing(comparison))]
     return "\n\n".join([*parts, *lines]) + "\n"
 
 
+def _latex(comparison: Comparison, top: int | None) -> str:
+    r"""A `tabular` for each table; titles and what is to be known besides stand in comments."""
+    from flopscope.render.latex import NEEDS, escape, ruled
+
+    parts = [
+        f"% {title}\n{ruled(escaped(grid, escape))}".removeprefix("% \n")
+        for title, grid in tables(comparison, top)
+    ]
+    lines = [f"% {line}" for line in (*_opening(comparison), *_closing(comparison))]
+    return "\n".join([NEEDS, "\n\n".join(parts), *lines]) + "\n"
+
+
 def _html(comparison: Comparison, top: int | None) -> str:
     from html import escape
 
-    tables = [
-        f"<p><b>{escape(title)}</b></p>{lay_out(grid, 'html')}" for title, grid in _tables(comparison, top)
+    shown = [
+        f"<p><b>{escape(title)}</b></p>{lay_out(grid, 'html')}" for title, grid in tables(comparison, top)
     ]
     lines = [f"<p>{escape(line)}</p>" for line in (*_opening(comparison), *_closing(comparison))]
-    return "\n".join([*tables, *lines]) + "\n"
+    return "\n".join([*shown, *lines]) + "\n"
 
 
 def _csv(comparison: Comparison) -> str:
@@ -222,166 +216,6 @@ def _function(rewrote: Rewrote) -> str:
     if rewrote.relative is not None:
         return f"{found} (largest difference {rewrote.relative:.1e} of the largest output)"
     return found
-
-
-# --------------------------------------------------------------------------- tables
-
-
-def _tables(comparison: Comparison, top: int | None) -> list[Table]:
-    tables = [("", _of_sides(comparison))]
-    kinds = _of_kinds(comparison)
-    if kinds is not None:
-        tables.append(("by kind: MACs, and ms where measured", kinds))
-    layers = _of_layers(comparison, top)
-    if layers is not None:
-        tables.append(layers)
-    return tables
-
-
-def _of_sides(comparison: Comparison) -> Grid:
-    """The first side, then the others: by rank where a model was rewritten, else in their own order."""
-    ranked = any(side.rewrote for side in comparison.sides)
-    labels = _labels(comparison)
-    order = (0, *(comparison.ranking() if ranked else range(1, len(comparison.sides))))
-    rows = []
-    for place in order:
-        side, report, ratio = comparison.sides[place], comparison.reports[place], comparison.ratios[place]
-        total, bound = report.total, "≥ " if report.uncosted else ""
-        seconds, rate = _per_item(total.latency_s, side), _rate(report)
-        rows.append(
-            [
-                _named(side, labels[place]),
-                count_text(total.params),
-                bound + count_text(total.macs),
-                bound + count_text(total.flops),
-                bytes_text(total.bytes_read + total.bytes_written),
-                bytes_text(report.peak_activation_bytes),
-                "" if seconds is None else _doubt(report) + milliseconds_text(seconds),
-                "" if rate is None else giga_text(rate),
-                *_ratio_cells(ratio),
-            ]
-        )
-    keep = [0, *(k for k in range(1, len(_HEADINGS)) if any(row[k] for row in rows))]
-    sides = ["left" if k in (0, 9, 10) else "right" for k in keep]
-    return Grid([_HEADINGS[k] for k in keep], sides, [[printable(row[k]) for k in keep] for row in rows])
-
-
-def _labels(comparison: Comparison) -> list[str]:
-    """What columns call the sides: by name, or by letter where names are long."""
-    names = [printable(side.name) for side in comparison.sides]
-    short = max(map(len, names)) <= _LONGEST or len(names) > _MOST_SIDES
-    return names if short else list(ascii_uppercase[: len(names)])
-
-
-def _named(side: Side, label: str) -> str:
-    """The name of a side, with its letter where it has one; one whose function changed says so."""
-    changed = side.rewrote is not None and side.rewrote.function == "changed"
-    per = f" (ms of one of {side.items})" if side.items > 1 else ""
-    letter = "" if label == printable(side.name) else f"{label}  "
-    return f"{letter}{side.name}{' (other function)' if changed else ''}{per}"
-
-
-def _ratio_cells(ratio: Ratio | None) -> list[str]:
-    if ratio is None:
-        return ["", "", ""]
-    return [f"{ratio.value:.3g}x", f"{ratio.low:.3g} .. {ratio.high:.3g}", ratio.verdict]
-
-
-def _of_kinds(comparison: Comparison) -> Grid | None:
-    """Kinds by what they take on the first side; as many columns as sides, where these are few."""
-    if len(comparison.sides) > _MOST_SIDES:
-        return None
-    measured = any(report.total.latency_s is not None for report in comparison.reports)
-    found: dict[str, list[list[float]]] = {}
-    timed = [any(layer.latency_s for layer in report.layers) for report in comparison.reports]
-    for place, (side, report) in enumerate(zip(comparison.sides, comparison.reports, strict=True)):
-        for layer in report.layers:
-            sums = found.setdefault(layer.kind, [[0, 0] for _ in comparison.sides])
-            sums[place][0] += layer.macs
-            sums[place][1] += _per_item(layer.latency_s, side) or 0.0
-    ranked = sorted(found.items(), key=lambda item: -max((s[1], s[0]) for s in item[1])[0 if measured else 1])
-    headings = ["kind"]
-    for label in _labels(comparison):
-        headings += [f"MACs {label}", *([f"ms {label}"] if measured else [])]
-    rows = []
-    for kind, sums in ranked:
-        if any(any(pair) for pair in sums):
-            cells = [
-                [count_text(macs), *([milliseconds_text(ms) if known else "-"] if measured else [])]
-                for (macs, ms), known in zip(sums, timed, strict=True)
-            ]
-            rows.append([kind, *(text for pair in cells for text in pair)])
-    return Grid(headings, ["left", *["right"] * (len(headings) - 1)], rows)
-
-
-def _of_layers(comparison: Comparison, top: int | None) -> Table | None:
-    """Two sides, layer by layer: those that differ most, or all in order where `top` is 0."""
-    if len(comparison.sides) != 2:
-        return None
-    pairs = [_layers(comparison, match.rows) for match in comparison.matches]
-    measured = all(report.total.latency_s is not None for report in comparison.reports)
-    scores = [_difference(pair, comparison.sides, measured) for pair in pairs]
-    count = len(pairs) if top == 0 else top or _ROWS
-    places = (
-        range(len(pairs)) if top == 0 else sorted(range(len(pairs)), key=lambda k: -abs(scores[k]))[:count]
-    )
-    shown = [k for k in places if top == 0 or scores[k]]
-    if not shown:
-        return None
-    names = _labels(comparison)
-    headings = ["layer", "kind", *(f"out {name}" for name in names), *(f"MACs {name}" for name in names)]
-    headings += [f"ms {name}" for name in names] if measured else []
-    rows = [_layer_cells(pairs[k], comparison.sides, measured) for k in shown]
-    what = "ms" if measured else "MACs"
-    title = (
-        "layers"
-        if top == 0
-        else f"layers that differ most in {what} ({len(shown)} of {len(pairs)}; --top 0 for all)"
-    )
-    return title, Grid(headings, ["left", "left", *["right"] * (len(headings) - 2)], rows)
-
-
-def _layer_cells(pair: Sequence[Layer | None], sides: Sequence[Side], measured: bool) -> list[str]:
-    known = next(layer for layer in pair if layer is not None)
-    kinds = list(dict.fromkeys(layer.kind for layer in pair if layer is not None))
-    cells = [printable(known.label), " > ".join(kinds)]
-    cells += ["-" if layer is None else shape_text(layer.output_shape or ()) for layer in pair]
-    cells += ["-" if layer is None else count_text(layer.macs) for layer in pair]
-    if measured:
-        for layer, side in zip(pair, sides, strict=True):
-            seconds = None if layer is None else _per_item(layer.latency_s, side)
-            cells.append("-" if seconds is None else milliseconds_text(seconds))
-    return cells
-
-
-def _difference(pair: Sequence[Layer | None], sides: Sequence[Side], measured: bool) -> float:
-    if measured:
-        one, other = (
-            (_per_item(layer.latency_s, side) or 0.0) if layer else 0.0
-            for layer, side in zip(pair, sides, strict=True)
-        )
-        return other - one
-    return float((pair[1].macs if pair[1] else 0) - (pair[0].macs if pair[0] else 0))
-
-
-def _layers(comparison: Comparison, rows: Sequence[int | None]) -> list[Layer | None]:
-    return [
-        None if place is None else report.layers[place]
-        for place, report in zip(rows, comparison.reports, strict=True)
-    ]
-
-
-def _per_item(seconds: float | None, side: Side) -> float | None:
-    return None if seconds is None else seconds / side.items
-
-
-def _rate(report: Report) -> float | None:
-    seconds = report.total.latency_s
-    return report.total.flops / seconds if seconds else None
-
-
-def _doubt(report: Report) -> str:
-    return "~" if report.quality is not None and report.quality.word != "good" else ""
 
 
 def _listed(paths: Sequence[str], most: int = 3) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flopscope.render.grid import escaped, lay_out, plan
+from flopscope.render.grid import Grid, escaped, lay_out, plan
 from flopscope.render.registry import Options, renderer
 
 if TYPE_CHECKING:
@@ -28,15 +28,32 @@ _ESCAPES = str.maketrans(
 )
 
 
+NEEDS = "% \\usepackage{booktabs}"
+"""What the tables need; a paper's preamble has it once."""
+
+
 @renderer("latex")
 def render_latex(report: Report, options: Options) -> str:
     r"""One `tabular`; needs `\usepackage{booktabs}` and nothing else."""
-    grid = escaped(plan(report, options), escape)
+    return f"{NEEDS}\n{ruled(escaped(plan(report, options), escape))}\n"
+
+
+def ruled(grid: Grid) -> str:
+    """A grid of escaped texts as a `tabular` with the rules of booktabs."""
     *body, end = lay_out(grid, "latex_raw").splitlines()
     rules = iter((r"\toprule", r"\midrule", r"\bottomrule"))
     lines = [next(rules) if line == r"\hline" else line for line in body]
-    lines.insert(-2, r"\midrule")
-    return "\n".join(["% \\usepackage{booktabs}", *lines, end]) + "\n"
+    if grid.total is not None:
+        lines.insert(-2, r"\midrule")
+    return "\n".join([*lines, end])
+
+
+def floating(tabular: str, *, caption: str = "", label: str = "") -> str:
+    r"""The `tabular` in a `table` with its caption above, as tables have it, and a label to refer to."""
+    head = [r"\begin{table}", r"\centering"]
+    head += [rf"\caption{{{escape(caption)}}}"] if caption else []
+    head += [rf"\label{{{label}}}"] if label else []
+    return "\n".join([*head, tabular.rstrip("\n"), r"\end{table}"]) + "\n"
 
 
 def escape(text: str) -> str:
