@@ -184,6 +184,22 @@ class Report:
         """The layers as a LaTeX tabular; also written to `path` if one is given."""
         return self._written("latex", path)
 
+    def to_speedscope(self, path: PathLike | None = None) -> str:
+        """One run for speedscope, put together from the layers' latencies; also written to `path`.
+
+        Raises:
+            InputError: No latencies were measured.
+        """
+        return self._written("speedscope", path)
+
+    def to_chrome_trace(self, path: PathLike | None = None) -> str:
+        """The same run as a Chrome trace, which Perfetto shows; also written to `path` if one is given.
+
+        Raises:
+            InputError: No latencies were measured.
+        """
+        return self._written("chrome-trace", path)
+
     def check(self, *budgets: str) -> list[Violation]:
         """Compare the report with budgets such as "macs<=600M" or "depthwise_conv.latency<2ms".
 

@@ -45,6 +45,11 @@ class Display:
         """
         if given.get("by") is not None and given.get("depth") is not None:
             raise Misuse("--by and --depth exclude each other.", hint="give one: the sums, or the tree")
+        timed = [path for path in given.get("outputs", ()) if outputs.is_of_times(path)]
+        if timed and given.get("no_latency"):
+            raise Misuse(
+                f"-o {timed[0]} needs latencies, and --no-latency was given.", hint="drop one of the two"
+            )
         named = given.get("columns")
         columns = None if named is None else tuple(name.strip() for name in named.split(",") if name.strip())
         if columns == ():

@@ -22,8 +22,14 @@ RENDERERS = {
     ".tex": "latex",
     ".tsv": "tsv",
     ".txt": "text",
+    ".speedscope.json": "speedscope",
+    ".trace.json": "chrome-trace",
 }
+"""The suffix of a file, two where they are here, and what writes it."""
 _SIGNATURES = {"markdown": f"<!-- flopscope {__version__} -->\n", "latex": f"% flopscope {__version__}\n"}
+_SIGNED_JSON = re.compile(
+    rb'\{"exporter": "flopscope@\d|\{"traceEvents": \[\n\{"name": "process_name", [^\n]{0,80}"flopscope \d'
+)
 _SIGNED = re.compile(r"(<!-- flopscope \d\S* -->|% flopscope \d\S*|flopscope \d\S* {3}.*)\s*")
 
 
@@ -40,7 +46,7 @@ def require_writable(paths: Sequence[str], *, model: str, force: bool) -> None:
     """
     sources = [Path(place) for place in _files_of(model)]
     for place, path in enumerate(map(Path, paths)):
-        if path.suffix.lower() not in RENDERERS:
+        if writer_of(path) is None:
             raise InputError(
                 f"-o {path}: no output has the suffix {path.suffix!r}.",
                 hint=f"suffixes: {' '.join(RENDERERS)}",
@@ -70,13 +76,24 @@ def write(report: Report, paths: Sequence[str], options: Options) -> None:
     from flopscope.reports import write_text
 
     for path in paths:
-        name = RENDERERS[Path(path).suffix.lower()]
+        name = writer_of(Path(path)) or "text"
         text = _SIGNATURES.get(name, "") + render(report, name, options)
         write_text(path, text if text.endswith("\n") else f"{text}\n")
 
 
+def writer_of(path: Path) -> str | None:
+    """The renderer for a file, by its last two suffixes ("run.trace.json") or its last; None: no such."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return RENDERERS.get("".join(suffixes[-2:])) or RENDERERS.get("".join(suffixes[-1:]))
+
+
+def is_of_times(path: str) -> bool:
+    """Whether a file shows a run, which a report without latencies has not."""
+    return writer_of(Path(path)) in ("speedscope", "chrome-trace")
+
+
 def is_ours(path: Path) -> bool:
-    """Whether a file is an earlier output of flopscope, told by its first line; or empty.
+    """Whether a file is an earlier output of flopscope, told by how it begins; or empty.
 
     A CSV is known by the header of a table whose columns nobody chose: one with `--columns`
     might be anybody's.
@@ -90,6 +107,8 @@ def is_ours(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         head = file.read(4096)
+    if _SIGNED_JSON.match(head):
+        return True
     line = head.partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
     return not head or line in _headers() or _SIGNED.fullmatch(line) is not None
 

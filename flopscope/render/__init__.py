@@ -5,12 +5,22 @@ Nothing here opens a file, prints, or touches torch; `Report` is imported for it
 
 from __future__ import annotations
 
-from flopscope.render import delimited, html_table, json_text, latex, markdown, text
+from flopscope.render import (
+    chrome_trace,
+    delimited,
+    html_table,
+    json_text,
+    latex,
+    markdown,
+    speedscope,
+    text,
+)
 from flopscope.render.registry import RENDERERS, Options, render, renderer
 
 __all__ = [
     "RENDERERS",
     "Options",
+    "chrome_trace",
     "delimited",
     "html_table",
     "json_text",
@@ -18,5 +28,6 @@ __all__ = [
     "markdown",
     "render",
     "renderer",
+    "speedscope",
     "text",
 ]
