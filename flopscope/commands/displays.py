@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flopscope.commands import outputs
 from flopscope.commands.options import FORMS
-from flopscope.commands.streams import emit, terminal_width, wants_color
+from flopscope.commands.streams import emit, is_rich, terminal_width, wants_color
 from flopscope.commands.usage import Misuse
 from flopscope.commands.voices import Voice
 
@@ -35,6 +35,7 @@ class Display:
     top: int | None = None
     sort: str | None = None
     color: str = "auto"
+    plot: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Display:
@@ -45,6 +46,10 @@ class Display:
         """
         if given.get("by") is not None and given.get("depth") is not None:
             raise Misuse("--by and --depth exclude each other.", hint="give one: the sums, or the tree")
+        if given.get("plot") and (given.get("by") == "op" or given.get("depth") is not None):
+            raise Misuse(
+                "pictures are drawn by kind or by type.", hint="--plot with --by kind, --by type or neither"
+            )
         timed = [path for path in given.get("outputs", ()) if outputs.is_of_times(path)]
         if timed and given.get("no_latency"):
             raise Misuse(
@@ -55,7 +60,9 @@ class Display:
         if columns == ():
             raise Misuse("--columns names no column.", hint="e.g. --columns path,macs,latency_s")
         same = {
-            name: given[name] for name in ("force", "by", "depth", "top", "sort", "color") if name in given
+            name: given[name]
+            for name in ("force", "by", "depth", "top", "sort", "color", "plot")
+            if name in given
         }
         return cls(form=form_of(given), outputs=tuple(given.get("outputs", ())), columns=columns, **same)
 
@@ -91,9 +98,8 @@ class Display:
         outputs.write(report, self.outputs, dataclasses.replace(options, messages=True))
         if self.form is None:
             color, width = wants_color(self.color, sys.stdout), terminal_width(sys.stdout)
-            emit(
-                render(report, "text", dataclasses.replace(options, color=color, width=width)), readable=True
-            )
+            here = dataclasses.replace(options, color=color, width=width, blocks=is_rich(sys.stdout))
+            emit(render(report, "plot" if self.plot else "text", here), readable=True)
         else:
             emit(render(report, FORMS[self.form], options))
         self._tell(report, voice)
@@ -103,10 +109,12 @@ class Display:
             voice.warning(text)
         for text in report.notes:
             voice.note(text)
-        chosen = ("columns", "by", "depth", "top", "sort")
+        chosen = ("columns", "sort") if self.plot else ("columns", "by", "depth", "top", "sort")
         idle = [f"--{name}" for name in chosen if getattr(self, name) is not None]
         if self.form == "json" and idle:
             voice.note(f"JSON is always the whole report; {_listed(idle)} had no effect on it")
+        if self.plot and idle:
+            voice.note(f"{_listed(idle)} had no effect on the pictures")
         if self.outputs:
             voice.note(f"wrote {_listed(self.outputs)}")
 
@@ -121,6 +129,8 @@ def form_of(given: Mapping[str, Any]) -> str | None:
     if len(asked) > 1:
         flags = " and ".join(f"--{name}" for name in asked)
         raise Misuse(f"{flags} exclude each other.", hint="one on stdout, the others by -o FILE")
+    if asked and given.get("plot"):
+        raise Misuse(f"--{asked[0]} and --plot exclude each other.", hint="call it once for each")
     return asked[0] if asked else None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flopscope.commands import options
-from flopscope.commands.streams import emit, reserved_stdout, terminal_width
+from flopscope.commands.streams import emit, is_rich, reserved_stdout, terminal_width
 from flopscope.commands.usage import Command, Misuse, option
 from flopscope.commands.voices import Voice, captured_warnings
 
@@ -54,7 +54,8 @@ def machine(sheet: str | None, json: bool, **given: Any) -> None:
     else:
         from flopscope.render.machines import machine_text
 
-        emit(machine_text(shown, width=terminal_width(sys.stdout), plain=not _is_rich()), readable=True)
+        width, plain = terminal_width(sys.stdout), not is_rich(sys.stdout)
+        emit(machine_text(shown, width=width, plain=plain), readable=True)
     if json or shown.form == "sheet":  # the text says them itself
         for text in shown.warnings:
             voice.warning(text)
@@ -78,12 +79,3 @@ def _of_sheet(sheet: str, given: dict[str, Any]) -> Machine:
     if idle:
         raise Misuse(f"--{idle[0]} does not apply to a data sheet.", hint="leave out --machine to measure")
     return from_sheet(sheet)
-
-
-def _is_rich() -> bool:
-    """Whether stdout can show the signs of the picture."""
-    try:
-        "⣿└µ".encode(getattr(sys.stdout, "encoding", None) or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

@@ -89,6 +89,11 @@ form_options = together(
     option("Output", "--latex", "latex", is_flag=True, help="A LaTeX tabular on stdout."),
 )
 
+plot_options = together(
+    option("Output", "--plot", is_flag=True,
+           help="Pictures in characters, not the table: FLOPs against time, parts, a roofline."),
+)  # fmt: skip
+
 file_options = together(
     option("Output", "-o", "--output", "outputs", multiple=True, metavar="FILE",
            help="Write FILE too: .csv .json .md .tex .tsv .txt .speedscope.json .trace.json. Repeatable."),

@@ -30,6 +30,7 @@ Examples:
 @options.count_options
 @options.effort_options
 @options.form_options
+@options.plot_options
 @options.file_options
 @options.sum_options
 @options.order_options

@@ -78,6 +78,15 @@ def terminal_width(stream: TextIO | None) -> int | None:
     return shutil.get_terminal_size().columns if is_terminal(stream) else None
 
 
+def is_rich(stream: TextIO | None) -> bool:
+    """Whether a stream can show blocks, braille and the other signs that pictures are made of."""
+    try:
+        "█━⣿└µ".encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether somebody watches this stream; a closed one counts as unwatched."""
     try:

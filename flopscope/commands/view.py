@@ -22,6 +22,7 @@ Examples:
 @click.command(cls=Command, epilog=_EXAMPLES)
 @options.argument("REPORT.json")
 @options.form_options
+@options.plot_options
 @options.file_options
 @options.sum_options
 @options.order_options

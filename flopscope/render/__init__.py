@@ -12,6 +12,7 @@ from flopscope.render import (
     json_text,
     latex,
     markdown,
+    plot,
     speedscope,
     text,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "json_text",
     "latex",
     "markdown",
+    "plot",
     "render",
     "renderer",
     "speedscope",

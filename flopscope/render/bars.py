@@ -51,8 +51,15 @@ def whole(report: Report, options: Options) -> list[str]:
     return [title, stacked(found, width, blocks=options.blocks), *legend(found, options, shares=True)]
 
 
-def groups(report: Report, by: str, options: Options) -> list[str]:
-    """A line for each kind or type that has parts, the longest time the longest bar; then the legend."""
+def groups(report: Report, by: str, options: Options, *, most: int = _WIDTH) -> list[str]:
+    """A line for each kind or type that has parts, the longest time the longest bar; then the legend.
+
+    Args:
+        report: whose.
+        by: "kind" or "type".
+        options: the width, and which signs can be shown.
+        most: characters that a line has at most, however wide the terminal is.
+    """
     everything = _known(report)
     if everything is None:
         return []
@@ -61,7 +68,7 @@ def groups(report: Report, by: str, options: Options) -> list[str]:
     labels = max(min(len(label), _LONGEST_LABEL) for label, _ in shown)
     times = [milliseconds_text(parts.total_s) for _, parts in shown]
     numbers = max(map(len, times))
-    room = max(_LEAST, _width(options) - labels - numbers - 7)
+    room = max(_LEAST, _width(options, most) - labels - numbers - 7)
     longest = max(parts.total_s for _, parts in shown)
     lines = []
     for (label, parts), time in zip(shown, times, strict=True):
@@ -109,8 +116,8 @@ def _known(report: Report) -> Parts | None:
     return None if withheld(report) else parts_of(report.layers, traits(report))
 
 
-def _width(options: Options) -> int:
-    return max(_LEAST, min(_WIDTH, options.width or _WIDTH))
+def _width(options: Options, most: int = _WIDTH) -> int:
+    return max(_LEAST, min(most, options.width or _WIDTH))
 
 
 def _short(label: str) -> str:

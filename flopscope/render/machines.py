@@ -179,25 +179,42 @@ def roofline_picture(
         height: its rows, axes included.
         plain: ASCII alone, for terminals that cannot show more.
     """
+    placed = [dot for dot in dots if dot[1] > 0 and dot[2] > 0]
+    signs = [(_letter(place), dot[1], dot[2]) for place, dot in enumerate(placed)]
+    lines = roofline_lines(machine, signs, width=width, height=height, plain=plain)
+    listing = [
+        f"{_letter(place)} {printable(label)}   {number_text(intensity)} FLOP/B   {rate_text(rate)}"
+        for place, (label, intensity, rate) in enumerate(placed)
+    ]
+    return "\n".join([*lines, *listing]) if lines else ""
+
+
+def roofline_lines(
+    machine: Machine, signs: Sequence[Dot], *, width: int = WIDTH, height: int = HEIGHT, plain: bool = False
+) -> list[str]:
+    """The picture alone, with signs of one column each in place of labels; later ones lie over earlier ones.
+
+    Args:
+        machine: its roofs; one without peaks or bandwidth has no picture.
+        signs: what to write where: a character, which may be painted, its FLOP/B and its FLOP/s, positive.
+        width: columns of the whole picture.
+        height: its rows, axes included.
+        plain: ASCII alone.
+    """
     named = levels(machine)
     if not machine.peaks or not named:
-        return ""
-    placed = [dot for dot in dots if dot[1] > 0 and dot[2] > 0]
-    across, along = _scales(machine, named, placed)
+        return []
+    across, along = _scales(machine, named, signs)
     rows = max(6, height - 3)
     beside = _ceiling_names(machine, _Page(1, rows, plain), along) if width >= _WIDE else {}
     room = width - _MARGIN - 1 - max(map(len, beside.values()), default=0)
     page = _Page(max(20, room), rows, plain)
     _draw(page, machine, named, across, along)
-    for place, (_, intensity, rate) in enumerate(placed):
-        page.write(page.column(across(intensity)), page.row(along(rate)), _letter(place), over=True)
+    for sign, intensity, rate in signs:
+        page.texts[page.column(across(intensity)), page.row(along(rate))] = sign
     for name, point in named:
         _name_slope(page, name, point, across, along)
-    listing = [
-        f"{_letter(place)} {printable(label)}   {number_text(intensity)} FLOP/B   {rate_text(rate)}"
-        for place, (label, intensity, rate) in enumerate(placed)
-    ]
-    return "\n".join([*_framed(page, beside, across, along), *listing])
+    return list(_framed(page, beside, across, along))
 
 
 _WIDE = 60  # columns from which the ceilings are named beside the picture
@@ -241,11 +258,11 @@ class _Page:
         """The row of a height between 0 and 1; the uppermost is 0."""
         return self.rows - 1 - min(self.rows - 1, max(0, floor(place * self.rows)))
 
-    def write(self, column: int, row: int, text: str, *, over: bool = False) -> bool:
-        """Write a text if there is room for it, or `over` what is there; say whether it was written."""
+    def write(self, column: int, row: int, text: str) -> bool:
+        """Write a text if there is room for it; say whether it was written."""
         cells = [(column + k, row) for k in range(len(text))]
         free = all(0 <= x < self.columns and 0 <= y < self.rows for x, y in cells)
-        if not free or not (over or not any(cell in self.bits or cell in self.texts for cell in cells)):
+        if not free or any(cell in self.bits or cell in self.texts for cell in cells):
             return False
         self.texts.update(zip(cells, text, strict=True))
         return True
@@ -325,7 +342,7 @@ def _name_slope(page: _Page, name: str, point: Bandwidth, across: _Scale, along:
         rate = along.value((page.rows - row - 0.5) / page.rows)
         place = across(rate / point.bytes_per_s)
         for text in (f"{name} {giga_text(point.bytes_per_s)} GB/s", name):
-            if 0 <= place <= 1 and page.write(page.column(place) + 2, row, text):
+            if 0 <= place <= 1 and page.write(page.column(place) + 2, row, f"{text} "):
                 return
 
 
@@ -352,10 +369,12 @@ def _framed(page: _Page, beside: dict[int, str], across: _Scale, along: _Scale) 
     places = {page.column(across(10.0**power)): power for power in across.ticks()}
     foot = "".join(tick if column in places else flat for column in range(page.columns))
     yield " " * (_MARGIN - 1) + corner + foot
-    numbers = [" "] * (page.columns + 8)
+    unit = "FLOP/B"
+    numbers = [" "] * (page.columns - len(unit))
     for column, power in places.items():
-        numbers[column : column + len(_power(power))] = _power(power)
-    yield " " * _MARGIN + "".join(numbers).rstrip() + "  FLOP/B"
+        if column + len(_power(power)) < len(numbers):
+            numbers[column : column + len(_power(power))] = _power(power)
+    yield " " * _MARGIN + "".join(numbers) + unit
 
 
 def _letter(place: int) -> str:

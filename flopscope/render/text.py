@@ -37,17 +37,17 @@ def render_text(report: Report, options: Options) -> str:
     """Header, layers, what they add up to, the whole as a bar, sums by kind, and why time is not FLOPs."""
     rows, columns, more = readable(report, options)
     table, dropped = fitted(report, rows, columns, options)
-    parts = [_wrapped(header(report), options), _wrapped(alarm(report), options)]
+    parts = [wrapped(header(report), options), wrapped(alarm(report), options)]
     parts.append(f"{table}\n{more}".rstrip("\n"))
-    parts.append(_wrapped([dropped, signs(report, rows, columns), *closing(report)], options))
+    parts.append(wrapped([dropped, signs(report, rows, columns), *closing(report)], options))
     parts.append(phases_text(report))
     parts.append("\n".join(bars.whole(report, options)))
     if options.by != "kind":
         kinds, columns = kinds_of(report)
         parts.append(fitted(report, kinds, columns, replace(options, columns=None), total=False)[0])
-        parts.append(_wrapped(sentences(report), options))
+        parts.append(wrapped(sentences(report), options))
     if options.messages:
-        parts.append(_wrapped("\n".join((*report.warnings, *report.notes)).splitlines(), options))
+        parts.append(wrapped("\n".join((*report.warnings, *report.notes)).splitlines(), options))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -96,7 +96,7 @@ def _more(rows: Sequence[Row], options: Options) -> str:
     return f"{line} (--top 0 or --csv for all)"
 
 
-def _wrapped(lines: Sequence[str] | Iterator[str], options: Options) -> str:
+def wrapped(lines: Sequence[str] | Iterator[str], options: Options) -> str:
     """One line after another, broken where the terminal ends."""
     clean = [printable(line) for line in lines if line]
     if options.width is None:
