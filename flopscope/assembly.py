@@ -230,9 +230,15 @@ def _with_quality(rows: Sequence[Layer], times: LayerTimes) -> tuple[Layer, ...]
 
 
 def _with_state(environment: Environment, timings: Timings) -> Environment:
-    """Add the state in which the measurement found the allocator: what it asks of the kernel in a pass."""
+    """Add how the measurement went, and what it found the allocator to ask of the kernel in a pass."""
     seen = timings.witnesses
-    other: dict[str, Any] = {**environment.other, "stop_reason": timings.stop_reason}
+    other: dict[str, Any] = {
+        **environment.other,
+        "stop_reason": timings.stop_reason,
+        "warmup_rounds": str(timings.warmup_rounds),
+        "epochs": str(len(set(timings.epochs))),
+        "processes": str(1 + len(timings.repeats)),
+    }
     if seen is not None and seen.faults:
         other["page_faults_per_pass"] = f"{median(seen.faults):.0f}"
     return dataclasses.replace(environment, other=other)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MARGIN = 0.02
 """Ratios within this of 1 are called the same: what interleaved runs of one model differ by at times."""
 BLOCKS = 10
-_RESAMPLES = 1000
+RESAMPLES = 1000
 _VOID = "void"
 _FEWEST_TURNS = 5
 METRICS = ("params", "macs", "flops", "bytes", "peak_activation_bytes", "latency")
@@ -125,6 +125,16 @@ class Comparison:
         from flopscope.render.compared import rendered
 
         return rendered(self, format, top=top, width=width)
+
+    def methods_text(self, style: str = "text") -> str:
+        """Paragraphs for a paper on what was compared and how it was timed; `style` is "text" or "latex".
+
+        Raises:
+            InputError: There is no such style.
+        """
+        from flopscope.render.methods import comparison_methods_text
+
+        return comparison_methods_text(self, style)
 
     def to_json(self, path: PathLike | None = None) -> str:
         """The comparison as JSON; also written to `path` if one is given."""
@@ -234,7 +244,7 @@ def ratio(this: Mapping[int, float], other: Mapping[int, float], *, margin: floa
     chance = random.Random(0)
     drawn = [
         median(value for block in chance.choices(blocks, k=count) for value in block)
-        for _ in range(_RESAMPLES)
+        for _ in range(RESAMPLES)
     ]
     value, low, high = median(ratios), percentile(drawn, 0.025), percentile(drawn, 0.975)
     low, high = min(low, value), max(high, value)

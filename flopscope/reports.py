@@ -111,25 +111,28 @@ class Report:
     @property
     def df(self) -> pd.DataFrame:
         """The layers as a data frame; counts are nullable integers."""
+        from flopscope.render.frames import frame
         from flopscope.render.rows import COLUMNS, layer_row, whole_of
 
         whole = whole_of(self)
-        return _frame([layer_row(layer, whole) for layer in self.layers], COLUMNS)
+        return frame([layer_row(layer, whole) for layer in self.layers], COLUMNS)
 
     @property
     def tree_df(self) -> pd.DataFrame:
         """Every module, inclusive, as a data frame; the columns of `df` and `depth`."""
+        from flopscope.render.frames import frame
         from flopscope.render.rows import COLUMNS, layer_row, whole_of
 
         whole = whole_of(self)
-        return _frame([layer_row(layer, whole) for layer in self.tree], (*COLUMNS, "depth"))
+        return frame([layer_row(layer, whole) for layer in self.tree], (*COLUMNS, "depth"))
 
     @property
     def ops_df(self) -> pd.DataFrame:
         """The op calls as a data frame."""
+        from flopscope.render.frames import frame
         from flopscope.render.rows import OP_COLUMNS, op_row
 
-        return _frame([op_row(op) for op in self.ops], OP_COLUMNS)
+        return frame([op_row(op) for op in self.ops], OP_COLUMNS)
 
     def table(
         self,
@@ -180,9 +183,32 @@ class Report:
         """The layers as a Markdown table; also written to `path` if one is given."""
         return self._written("markdown", path)
 
-    def to_latex(self, path: PathLike | None = None) -> str:
-        """The layers as a LaTeX tabular; also written to `path` if one is given."""
-        return self._written("latex", path)
+    def to_latex(
+        self, path: PathLike | None = None, *, caption: str = "", label: str = "", **shape: Any
+    ) -> str:
+        """The layers as a LaTeX tabular, with a caption or label in a `table`; also written to `path`.
+
+        `shape` takes `columns`, `depth`, `by`, `sort` and `top`, as `table` does.
+        """
+        from flopscope.render.latex import floating
+
+        text = self.table("latex", **shape)
+        text = floating(text, caption=caption, label=label) if caption or label else text
+        if path is not None:
+            write_text(path, text)
+        return text
+
+    def to_html(self, path: PathLike | None = None) -> str:
+        """One page for a browser: tables, pictures, explanations, the report itself; also written to `path`.
+
+        It fetches nothing and reads well without scripts; `flopscope.load` reads it back.
+        """
+        from flopscope.pages import report_page
+
+        text = report_page(self)
+        if path is not None:
+            write_text(path, text)
+        return text
 
     def to_speedscope(self, path: PathLike | None = None) -> str:
         """One run for speedscope, put together from the layers' latencies; also written to `path`.
@@ -199,6 +225,22 @@ class Report:
             InputError: No latencies were measured.
         """
         return self._written("chrome-trace", path)
+
+    def metrics(self) -> dict[str, float]:
+        """Flat names and numbers for trackers: "macs", "latency_s", "kind/depthwise_conv/latency_share"."""
+        from flopscope.render.metrics import metrics
+
+        return metrics(self)
+
+    def methods_text(self, style: str = "text") -> str:
+        """Paragraphs for a paper on what was counted and how it was timed; `style` is "text" or "latex".
+
+        Raises:
+            InputError: There is no such style.
+        """
+        from flopscope.render.methods import methods_text
+
+        return methods_text(self, style)
 
     def check(self, *budgets: str) -> list[Violation]:
         """Compare the report with budgets such as "macs<=600M" or "depthwise_conv.latency<2ms".
@@ -258,20 +300,22 @@ class Report:
 
 
 def load(path: PathLike) -> Report:
-    """Read a report that `Report.save` wrote; needs neither torch nor pandas.
+    """Read a report that `Report.save` or `Report.to_html` wrote; needs neither torch nor pandas.
 
     Raises:
         ModelLoadError: No such file, not a report, a damaged one, or one of a newer flopscope.
     """
-    from flopscope.render.json_text import VERSION, restored
+    from flopscope.pages.embedded import json_in
+    from flopscope.render.json_text import FORMAT, VERSION, restored
 
     if not is_report(path):
         raise ModelLoadError(
             f"{os.fspath(path)} is not a saved report",
-            hint='a report is what Report.save or "flopscope report MODEL -o report.json" writes',
+            hint='a report is what Report.save or "flopscope report MODEL -o report.json" (.html) writes',
         )
     try:
-        top = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        text = json_in(Path(path).read_text(encoding="utf-8"), FORMAT)
+        top = json.loads(text, parse_constant=_refuse_constant)
         version = top["version"]
         if isinstance(version, int) and version > VERSION:
             raise ModelLoadError(
@@ -295,6 +339,7 @@ def is_report(path: PathLike) -> bool:
     Raises:
         ModelLoadError: The file cannot be read.
     """
+    from flopscope.pages.embedded import signed
     from flopscope.render.json_text import FORMAT
 
     try:
@@ -304,7 +349,8 @@ def is_report(path: PathLike) -> bool:
         raise ModelLoadError(
             f"cannot read {os.fspath(path)}: {error.strerror}", hint="give the path of a file that is there"
         ) from error
-    return re.match(rb'\s*\{\s*"format"\s*:\s*"%b"' % FORMAT.encode(), start) is not None
+    written = re.match(rb'\s*\{\s*"format"\s*:\s*"%b"' % FORMAT.encode(), start)
+    return written is not None or signed(start) == "report"
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -333,22 +379,3 @@ def write_text(path: PathLike, text: str) -> None:
 
 def _refuse_constant(name: str) -> typing.NoReturn:
     raise ValueError(f"{name} is no number of a report")
-
-
-# --------------------------------------------------------------------------- data frames
-
-
-def _frame(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
-    """Rows -> data frame, without pandas' own idea of what a column with gaps is."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        {name: pd.Series([row[name] for row in rows], dtype=_dtype(name)) for name in columns}
-    )
-
-
-def _dtype(name: str) -> str:
-    hint = {**typing.get_type_hints(Layer), **typing.get_type_hints(OpRow)}.get(name, float)
-    if hint in (int, int | None):
-        return "Int64"
-    return "float64" if hint in (float, float | None) else "object"
