@@ -226,6 +226,19 @@ def test_branches_that_do_not_add_up_are_refused(other, reason):
         merge([lead, Branch(other, nn.BatchNorm2d(other.out_channels).eval())])
 
 
+def test_norms_that_were_folded_already_count_as_none():
+    """`fold-bn` leaves `nn.Identity` in their place; the branch without a convolution keeps its norm."""
+    block = block_of(8, 8, torch.float64)
+    folded = copy.deepcopy(block)
+    x = torch.randn(2, 8, 9, 9, dtype=torch.float64)
+    for pair in (folded.conv3x3, folded.conv1x1):
+        kernel = fold_norm(pair.conv.weight, pair.norm)
+        pair.conv.weight, pair.conv.bias = nn.Parameter(kernel.weight), nn.Parameter(kernel.bias)
+        pair.norm = nn.Identity().eval()
+    assert error(block, folded, x) <= 1e-10
+    assert error(block, reparametrise(folded), x) <= 1e-10
+
+
 def test_a_norm_without_statistics_is_refused():
     with pytest.raises(InputError, match="without running statistics"):
         fold_norm(torch.ones(4, 4, 1, 1), nn.BatchNorm2d(4, track_running_stats=False))

@@ -220,9 +220,9 @@ def _kernel(branch: Branch, lead: nn.Conv2d) -> Kernel:
     else:
         _check_agreement(convolution, lead)
         weight, own, padding = convolution.weight, convolution.bias, _padding(convolution)
-    if branch.norm is not None:
+    if branch.norm is not None and not isinstance(branch.norm, nn.Identity):
         weight, bias = fold_norm(weight, branch.norm, bias=own)
-    else:
+    else:  # none, or folded already: an identity is left in its place
         bias = _precise(lead.weight.new_zeros(lead.out_channels) if own is None else own)
     at = _place(padding, lead)
     padded = pad_kernel(weight, _pair(lead.kernel_size), at=at)
