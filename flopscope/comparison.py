@@ -112,7 +112,7 @@ class Comparison:
         return [found for gate in gates for found in self._regressions(*parse_gate(gate))]
 
     def table(self, format: str = "text", *, top: int | None = None, width: int | None = None) -> str:  # noqa: A002
-        """Show the comparison: "text", "markdown", "latex", "csv" (layers), "json" (all of it).
+        """Show the comparison: "text", "plot", "markdown", "latex", "csv" (layers), "json" (all).
 
         Args:
             format: one of these.

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_reports import add, conv, depthwise, explained, layer, report, roofs
 
+from flopscope.comparison import Comparison, compared
 from flopscope.errors import InputError
-from flopscope.records import Peak, Quality
+from flopscope.records import Peak, Quality, Ratio, Side
 from flopscope.render import Options, render
+from flopscope.render.compared import plotted as plotted_comparison
 from flopscope.render.plot import thick, thin
 
 ASCII = Options(blocks=False)
@@ -183,6 +185,66 @@ def test_pictures_are_of_kinds_or_types() -> None:
     assert explained().table("plot", by="type", top=1).count(" FLOPs ") == 1
 
 
+# --------------------------------------------------------------------------- comparisons
+
+
+def a_comparison(*ratios: Ratio) -> Comparison:
+    """The first side, and one for each ratio; of two, `b` without its depthwise layer."""
+    others = tuple(Side(name, measured=True) for name in "bcdefg"[: len(ratios)])
+    less = explained(layers=explained().layers[::2], evidence=())
+    made = compared(
+        [Side("a", measured=True), *others], [explained(), *(less for _ in others)], turns=[range(3)] * 7
+    )
+    return replace(made, ratios=(None, *ratios))
+
+
+@pytest.fixture
+def sides() -> Comparison:
+    halved, doubled = Ratio(0.5, 0.5, 0.5, "faster", 9), Ratio(2.0, 2.0, 2.0, "slower", 9)
+    return a_comparison(halved, doubled, Ratio(1.0, 0.5, 2.0, "unclear", 9))
+
+
+def test_a_ratio_lies_as_far_from_one_as_its_inverse(sides: Comparison) -> None:
+    lines = sides.table("plot", width=80).splitlines()
+    start = lines.index("time as a multiple of that of a, with its interval")
+    halved, doubled, both, axis = lines[start + 1 : start + 5]
+    one = axis.index("1")
+    assert halved[one] == doubled[one] == "│"
+    assert abs((one - halved.index("●")) - (doubled.index("●") - one)) <= 1
+    assert (both.index("├"), both.index("┤")) == (halved.index("●"), doubled.index("●"))
+    assert both[one] == "●"
+    assert halved.endswith("0.5x  faster")
+
+
+def test_kinds_stand_side_by_side() -> None:
+    """Of 2, 6 and 2 µs the other side lacks the 6."""
+    lines = a_comparison(Ratio(0.4, 0.4, 0.4, "faster", 9)).table("plot", width=80).splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("by kind: ms"))
+    rows = [line.split() for line in lines[start + 1 : start + 7]]
+    assert [row[0] for row in rows[::2]] == ["depthwise_conv", "conv", "elementwise"]
+    assert rows[0][-1] == "0.006"
+    assert rows[1] == ["b", "0.000"]
+    assert len(rows[0][2]) == pytest.approx(3 * len(rows[2][2]), abs=2)
+
+
+def test_without_latencies_kinds_are_compared_by_macs() -> None:
+    made = compared([Side("a"), Side("b")], [report(conv()), report(depthwise())])
+    text = made.table("plot")
+    assert "by kind: MACs; not all sides were measured" in text
+    assert "multiple" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("blocks", [True, False])
+def test_pictures_of_a_comparison_fit(width: int, blocks: bool, sides: Comparison) -> None:
+    long = replace(sides, sides=tuple(replace(side, name=side.name * 40) for side in sides.sides))
+    for made in (sides, long):
+        text = plotted_comparison(made, Options(width=width, blocks=blocks, color=True))
+        assert max(len(bare(line)) for line in text.splitlines()) <= min(width, 120)
+        assert text.isascii() == (not blocks)
+        assert "\x1b[32m" in text
+
+
 # --------------------------------------------------------------------------- on the command line
 
 
@@ -216,3 +278,11 @@ def test_what_does_not_go_with_pictures(saved: Path, run: CommandLine) -> None:
     found = run("view", saved, "--plot", "--sort", "macs")
     assert found.code == 0
     assert "--sort had no effect on the pictures" in found.err
+
+
+def test_compare_plots(saved: Path, run: CommandLine) -> None:
+    found = run("compare", saved, saved, "--plot")
+    assert found.code == 0
+    assert "by kind: ms of the layers" in found.out
+    assert "no verdict on latency" in found.err
+    assert run("compare", saved, saved, "--plot", "--csv").code == 2

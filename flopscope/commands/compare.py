@@ -10,7 +10,7 @@ import click
 
 from flopscope.commands import options
 from flopscope.commands.requests import Request
-from flopscope.commands.streams import emit, reserved_stdout, terminal_width
+from flopscope.commands.streams import emit, is_rich, reserved_stdout, terminal_width, wants_color
 from flopscope.commands.usage import Command, Misuse, option
 from flopscope.commands.voices import Voice, captured_warnings
 
@@ -32,6 +32,7 @@ comparison_forms = options.together(
     option("Output", "--csv", "csv", is_flag=True, help="The layers side by side as CSV: base units."),
     option("Output", "--json", "json", is_flag=True, help="JSON on stdout: all of it."),
     option("Output", "--md", "md", is_flag=True, help="Markdown tables on stdout."),
+    option("Output", "--plot", is_flag=True, help="Pictures in characters: ratios with intervals, kinds."),
     option("Output", "--top", type=click.IntRange(min=0), metavar="N",
            help="Layers to show of two models: those that differ most. 0: all, in order."),
 )  # fmt: skip
@@ -71,7 +72,7 @@ def compare(words: tuple[str, ...], gates: tuple[str, ...], **given: Any) -> Non
     for name, word in zip(_names(words), words, strict=True):
         contenders[name] = Request.of(word, given).contender(voice)
     found = _compared(contenders, Request.of(words[0], given), voice)
-    show(found, form, given["top"], voice)
+    show(found, form, given["top"], voice, color=given["color"])
     _gate(found, gates, voice)
 
 
@@ -81,17 +82,25 @@ def comparison_form(given: dict[str, Any]) -> str:
     Raises:
         Misuse: There are several.
     """
-    asked = [name for name in ("csv", "json", "md") if given[name]]
+    asked = [name for name in ("csv", "json", "md", "plot") if given[name]]
     if len(asked) > 1:
         flags = " and ".join(f"--{name}" for name in asked)
         raise Misuse(f"{flags} exclude each other.", hint="one on stdout; call it again for another")
     return {"md": "markdown"}.get(asked[0], asked[0]) if asked else "text"
 
 
-def show(found: Comparison, form: str, top: int | None, voice: Voice) -> None:
+def show(found: Comparison, form: str, top: int | None, voice: Voice, *, color: str = "auto") -> None:
     """Print a comparison, and say what the reader should know."""
-    width = terminal_width(sys.stdout) if form == "text" else None
-    emit(found.table(form, top=top, width=width), readable=form == "text")
+    width = terminal_width(sys.stdout) if form in ("text", "plot") else None
+    if form == "plot":
+        from flopscope.render import Options
+        from flopscope.render.compared import plotted
+
+        colored = wants_color(color, sys.stdout)
+        options = Options(width=width, color=colored, blocks=is_rich(sys.stdout))
+        emit(plotted(found, options), readable=True)
+    else:
+        emit(found.table(form, top=top, width=width), readable=form == "text")
     for text in found.warnings:
         voice.warning(text)
     for text in found.notes:

@@ -53,7 +53,7 @@ def whatif(words: tuple[str, ...], **given: Any) -> None:
     request = Request.of(words[0], given)
     model, inputs = request.opened_model(voice)
     found = _supposed(model, inputs, words[1:], request, voice)
-    show(found, form, given["top"], voice)
+    show(found, form, given["top"], voice, color=given["color"])
 
 
 def _supposed(model: Any, inputs: Any, names: tuple[str, ...], request: Request, voice: Voice) -> Comparison:

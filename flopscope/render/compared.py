@@ -14,6 +14,7 @@ from flopscope.errors import InputError
 from flopscope.records import Rewrote, Side
 from flopscope.render.compared_tables import layers_of, per_item, rate_of, tables
 from flopscope.render.grid import escaped, lay_out, lay_out_ruled, printable
+from flopscope.render.registry import Options
 from flopscope.units import shape_text
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def rendered(comparison: Comparison, name: str, *, top: int | None, width: int |
         "text": lambda: _text(comparison, top, width),
         "markdown": lambda: _markdown(comparison, top),
         "latex": lambda: _latex(comparison, top),
+        "plot": lambda: plotted(comparison, Options(width=width)),
         "html": lambda: _html(comparison, top),
         "csv": lambda: _csv(comparison),
         "json": lambda: _json(comparison),
@@ -85,6 +87,18 @@ def _text(comparison: Comparison, top: int | None, width: int | None) -> str:
     parts += [f"{title}\n{lay_out_ruled(grid)}".lstrip("\n") for title, grid in tables(comparison, top)]
     closing = "\n".join(_filled(line, width) for line in _closing(comparison))
     return "\n\n".join(part for part in (*parts, closing) if part)
+
+
+def plotted(comparison: Comparison, options: Options) -> str:
+    """Ratios with their intervals, and what the kinds take, as pictures in characters."""
+    from flopscope.render.compared_plot import kind_lines, ratio_lines
+    from flopscope.render.plot import MOST, WIDTH
+
+    width = min(MOST, options.width or WIDTH)
+    parts = ["\n".join(_filled(line, width) for line in _opening(comparison))]
+    parts += ["\n".join(draw(comparison, options)) for draw in (ratio_lines, kind_lines)]
+    parts.append("\n".join(_filled(line, width) for line in _closing(comparison)))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _markdown(comparison: Comparison, top: int | None) -> str:

@@ -48,11 +48,9 @@ def tables(comparison: Comparison, top: int | None) -> list[Table]:
 
 def of_sides(comparison: Comparison) -> Grid:
     """The first side, then the others: by rank where a model was rewritten, else in their own order."""
-    ranked = any(side.rewrote for side in comparison.sides)
     labels = labels_of(comparison)
-    order = (0, *(comparison.ranking() if ranked else range(1, len(comparison.sides))))
     rows = []
-    for place in order:
+    for place in order_of(comparison):
         side, report, ratio = comparison.sides[place], comparison.reports[place], comparison.ratios[place]
         total, bound = report.total, "≥ " if report.uncosted else ""
         seconds, rate = per_item(total.latency_s, side), rate_of(report)
@@ -95,19 +93,36 @@ def _ratio_cells(ratio: Ratio | None) -> list[str]:
     return [f"{ratio.value:.3g}x", f"{ratio.low:.3g} .. {ratio.high:.3g}", ratio.verdict]
 
 
-def _of_kinds(comparison: Comparison) -> Grid | None:
-    """Kinds by what they take on the first side; as many columns as sides, where these are few."""
+def order_of(comparison: Comparison) -> tuple[int, ...]:
+    """The places of the sides as they are shown: the first, then by rank where a model was rewritten."""
+    ranked = any(side.rewrote for side in comparison.sides)
+    return (0, *(comparison.ranking() if ranked else range(1, len(comparison.sides))))
+
+
+def kind_sums(comparison: Comparison) -> list[tuple[str, list[list[float]]]]:
+    """Kinds, those that take most first: for each side its MACs and seconds of one sample.
+
+    Empty where there are too many sides to be set beside one another.
+    """
     if len(comparison.sides) > _MOST_SIDES:
-        return None
+        return []
     measured = any(report.total.latency_s is not None for report in comparison.reports)
     found: dict[str, list[list[float]]] = {}
-    timed = [any(layer.latency_s for layer in report.layers) for report in comparison.reports]
     for place, (side, report) in enumerate(zip(comparison.sides, comparison.reports, strict=True)):
         for layer in report.layers:
             sums = found.setdefault(layer.kind, [[0, 0] for _ in comparison.sides])
             sums[place][0] += layer.macs
             sums[place][1] += per_item(layer.latency_s, side) or 0.0
-    ranked = sorted(found.items(), key=lambda item: -max((s[1], s[0]) for s in item[1])[0 if measured else 1])
+    return sorted(found.items(), key=lambda item: -max((s[1], s[0]) for s in item[1])[0 if measured else 1])
+
+
+def _of_kinds(comparison: Comparison) -> Grid | None:
+    """Kinds by what they take on the first side; as many columns as sides, where these are few."""
+    ranked = kind_sums(comparison)
+    if not ranked:
+        return None
+    measured = any(report.total.latency_s is not None for report in comparison.reports)
+    timed = [any(layer.latency_s for layer in report.layers) for report in comparison.reports]
     headings = ["kind"]
     for label in labels_of(comparison):
         headings += [f"MACs {label}", *([f"ms {label}"] if measured else [])]
