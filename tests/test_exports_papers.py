@@ -64,7 +64,7 @@ def test_a_measured_report_says_where_and_how() -> None:
         " 2.14.1, Python 3.11.7 and glibc as allocator, on 2025-01-01. A pass took 12 page faults, in the"
         " median."
     )
-    assert "after 6 warm-up passes in 3 rounds spread over 5 epochs; sampling ended when the medians" in how
+    assert "after 6 warm-up passes, in 3 rounds spread over 5 epochs; sampling ended when the medians" in how
     assert "on inputs made with seed 0" in how
     assert "is the median of the bare ones, 0.011 ms." in how
     assert "the whole is the sum of layers 0.010 ms, interference 0.001 ms" in how

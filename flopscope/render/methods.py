@@ -162,7 +162,7 @@ def _timed(report: Report) -> Iterator[str]:
     total, other = report.total, report.environment.other
     layered = any(layer.latency_s is not None for layer in report.layers)
     rounds = total.samples or (len(report.whole.samples) if report.whole else 0)
-    how = [f"after {other['warmup_rounds']} warm-up passes"] if "warmup_rounds" in other else []
+    how = [f"after {other['warmup_rounds']} warm-up passes,"] if "warmup_rounds" in other else []
     how += [f"in {rounds} rounds"] if rounds else []
     how += [f"spread over {other['epochs']} epochs"] if "epochs" in other else []
     how += [f"and in {other['processes']} processes"] if other.get("processes", "1") != "1" else []
@@ -171,7 +171,7 @@ def _timed(report: Report) -> Iterator[str]:
     made = f" on inputs made with seed {report.settings.seed}"
     stop = _STOPS.get(other.get("stop_reason", ""))
     ended = f"; sampling ended when {stop}" if stop else ""
-    yield f"{subject} were timed{turns}{made}, {' '.join(how)}{ended}.".replace(", .", ".")
+    yield f"{subject} were timed{turns}{made}, {' '.join(how)}{ended}."
     yield f"The latency of the whole is the median of the bare ones, {_ms(total.latency_s)}{_floor(report)}."
     if layered:
         yield (
