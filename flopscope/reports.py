@@ -148,8 +148,8 @@ class Report:
         """Show the report as a table.
 
         Args:
-            format: "text", "markdown", "latex", "html", "tsv" or "csv"; "bars": where the time
-                goes, drawn in characters; "json" is all of it.
+            format: "text", "markdown", "latex", "html", "tsv" or "csv"; "plot" and "bars": pictures
+                in characters; "json" is all of it.
             columns: Columns of `df` to show, or "bytes", "formula_bytes", "detail", "depth",
                 "uncosted_ops", "time_per_flops".
             depth: Show the module tree, inclusive, down to this level.

@@ -386,6 +386,8 @@ def test_of_a_measured_model_all_of_it_fits() -> None:
         assert sorted({at for span in spans for at in span.ops}) == list(range(len(found.ops)))
         check_speedscope(found.to_speedscope())
         check_trace(found.to_chrome_trace())
+    assert int(measured.environment.other["epochs"]) >= 1
+    assert " warm-up passes, in " in measured.methods_text()
     names = [span.name for span in timeline(measured)[0].walk()]
     assert names.count("again Conv2d") == 2
     assert names.index("block.2 Dropout") == names.index("block.1 ReLU") + 1
