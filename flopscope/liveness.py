@@ -31,7 +31,7 @@ def peak(trace: Trace, *, state: bool = False) -> MemoryPeak:
         for index, storage in enumerate(trace.storages)
         if storage.role not in left_out and _is_alive(storage, op)
     ]
-    return MemoryPeak(alive[op], op, trace.calls[trace.ops[op].call].path, _listed(trace, held))
+    return MemoryPeak(alive[op], op, trace.calls[trace.ops[op].call].path, _listed(trace, held), alive)
 
 
 def saved(trace: Trace) -> int:

@@ -37,6 +37,7 @@ DOORS: dict[str, set[str]] = {
     },
     "render": {"comparison", "diagnosis", "reports"},  # a finding's wording stands beside its kind of table
     "budgets": {"render", "reports"},  # sums by kind are those of the tables; the type of what is judged
+    "pictures": {"comparison", "render", "reports", "roofline"},  # parts and levels are those of the tables
     "reports": {"budgets", "diagnosis", "render"},  # data meets its own display, late, inside the methods
     "diagnosis": {"render", "reports"},  # Why.text, late; the type of what is judged
     "assembly": {

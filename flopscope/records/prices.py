@@ -57,9 +57,13 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPeak:
-    """When most activation memory was alive: in `Trace.ops[op]` of module `path`; what was, by size."""
+    """When most activation memory was alive: in `Trace.ops[op]` of module `path`; what was, by size.
+
+    `over_run` holds the bytes alive while each op runs, in the order of the ops.
+    """
 
     nbytes: int
     op: int | None
     path: str
     alive: tuple[tuple[str, int], ...] = ()
+    over_run: tuple[int, ...] = ()

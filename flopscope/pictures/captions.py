@@ -1,0 +1,68 @@
+"""Report -> the words of its pictures: what a layer is, what the kinds come to, how far to trust it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flopscope.units import count_text, seconds_text, share_text
+
+if TYPE_CHECKING:
+    from flopscope.records import Layer
+    from flopscope.reports import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """One kind: its share of the FLOPs and of the time (None: not measured), each in 0..1."""
+
+    kind: str
+    flops: float
+    time: float | None
+
+
+def sums(report: Report) -> tuple[Sum, ...]:
+    """The kinds of a report, those first that take the greatest share of either."""
+    flops: dict[str, float] = {}
+    times: dict[str, float] = {}
+    for layer in report.layers:
+        flops[layer.kind] = flops.get(layer.kind, 0.0) + layer.flops
+        times[layer.kind] = times.get(layer.kind, 0.0) + (layer.latency_s or 0.0)
+    whole, spent = sum(flops.values()), sum(times.values())
+    found = [
+        Sum(kind, flops[kind] / whole if whole else 0.0, times[kind] / spent if spent else None)
+        for kind in flops
+    ]
+    return tuple(sorted(found, key=lambda item: -max(item.flops, item.time or 0.0)))
+
+
+def of_layer(layer: Layer, flops: float, time: float | None) -> str:
+    """What a layer is, its FLOPs and its time with their shares of the whole."""
+    what = " ".join(word for word in (layer.type, layer.detail) if word)
+    words = [layer.label, f"{layer.kind}, {what}", f"{count_text(layer.flops)} FLOPs, {share_text(flops)} %"]
+    if time is None or layer.latency_s is None:
+        words.append("not measured")
+    else:
+        words.append(f"{seconds_text(layer.latency_s)}, {share_text(time)} % of the time")
+    return "\n".join(words)
+
+
+def doubt(report: Report) -> str:
+    """What a reader must know before believing the times; "" where they are good."""
+    if report.total.latency_s is None:
+        return "time was not measured"
+    word = "good" if report.quality is None else report.quality.word
+    return {
+        "good": "",
+        "void": "the measurement is void: these times are not to be trusted",
+    }.get(word, f"the measurement is {word}")
+
+
+def ran_on(report: Report) -> str:
+    """Model, input, machine and threads in one line."""
+    here, settings = report.environment, report.settings
+    threads = settings.threads or here.threads
+    words = [settings.inputs, "one training step" if settings.train else ""]
+    if report.total.latency_s is not None:
+        words += [here.cpu, f"{threads} thread{'s' if threads != 1 else ''}"]
+    return ", ".join(word for word in [*words, f"torch {here.torch}"] if word)
