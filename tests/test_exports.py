@@ -97,7 +97,7 @@ def one_block(**given: Any) -> Report:
     layers = (conv(latency_s=2e-6), depthwise(latency_s=6e-6), add(latency_s=2e-6, ops=(2,)))
     made = report(*layers)
     tree = (made.total, replace(made.tree[1], type="Block"), *layers[:2])
-    return replace(made, tree=tree, peak=replace(made.peak, op=1), **given)
+    return replace(made, tree=tree, **{"peak": replace(made.peak, op=1), **given})
 
 
 def drawn(spans: tuple[Span, ...], depth: int = 0) -> list[str]:
@@ -347,6 +347,16 @@ def test_a_trace_marks_the_peak_of_memory_and_says_what_it_is() -> None:
     assert (mark["ph"], mark["ts"], mark["name"]) == ("i", 2.0, "peak of activation memory: 4.10 kB")
     assert "typical run" in top["otherData"]["basis"]
     assert top["otherData"]["model"] == "net.py:Net"
+
+
+def test_memory_is_a_counter_where_it_is_known() -> None:
+    """Alive while the three ops run: 1, 4 and 2 kB; they begin at 0, 2 and 8 µs."""
+    held = one_block(peak=replace(report().peak, over_run=(1000, 4000, 2000)))
+    for made, counted in ((held, [(0, 1000), (2, 4000), (8, 2000)]), (one_block(), [])):
+        events = json.loads(made.to_chrome_trace())["traceEvents"]
+        found = [(event["ts"], event["args"]["bytes"]) for event in events if event["ph"] == "C"]
+        assert found == counted
+        assert {event["name"] for event in events if event["ph"] == "C"} <= {"activation memory"}
 
 
 def test_shares_are_told() -> None:

@@ -26,14 +26,15 @@ _THREAD = {"pid": 1, "tid": 1}
 
 @renderer("chrome-trace")
 def render_chrome_trace(report: Report, options: Options) -> str:
-    """Layers in their modules as nested slices, the costs of each in its arguments; the memory's peak marked.
+    """Layers in their modules as nested slices with their costs; activation memory as a counter.
 
     Raises:
         InputError: No latencies were measured.
     """
     del options
     spans = [span for outer in timeline(report, grain=_GRAIN_NS) for span in outer.walk()]
-    events = [*_names(report), *(_slice(report, span) for span in spans), *_peak(report, spans)]
+    slices = [_slice(report, span) for span in spans]
+    events = [*_names(report), *slices, *_memory(report, spans), *_peak(report, spans)]
     lines = ",\n".join(json.dumps(event, allow_nan=False, ensure_ascii=False) for event in events)
     known = {
         "flopscope": __version__,
@@ -80,6 +81,16 @@ def _arguments(report: Report, span: Span) -> dict[str, Any]:
     known |= {name: sum(getattr(op, name) for op in ops) for name in ("macs", "flops")}
     known["bytes"] = sum(op.bytes_read + op.bytes_written for op in ops)
     return {name: value for name, value in known.items() if value not in (None, "")}
+
+
+def _memory(report: Report, spans: Sequence[Span]) -> Iterator[dict[str, Any]]:
+    """The most activation memory alive in each layer's place; nothing of reports that do not hold it."""
+    curve = report.peak.over_run
+    for span in spans:
+        held = [curve[index] for index in span.ops if index < len(curve)]
+        if span.layer is not None and held:
+            args = {"bytes": max(held)}
+            yield {"name": "activation memory", "ph": "C", "ts": span.begin / 1000, "pid": 1, "args": args}
 
 
 def _peak(report: Report, spans: Sequence[Span]) -> Iterator[dict[str, Any]]:
