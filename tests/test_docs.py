@@ -241,7 +241,7 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_tutorial_prints_the_counts_that_it_shows(network: Path) -> None:
-    shown = re.search(r"^## 2\..*?^```\n(.*?)^```", page("tutorial.md"), re.DOTALL | re.MULTILINE)
+    shown = re.search(r"^## 2\..*?^```text\n(.*?)^```", page("tutorial.md"), re.DOTALL | re.MULTILINE)
     assert shown is not None
     model = flopscope.load_model(f"{network.name}:build")
     printed = str(flopscope.count(model, (1, 64, 56, 56))).splitlines()
@@ -249,7 +249,7 @@ def test_the_tutorial_prints_the_counts_that_it_shows(network: Path) -> None:
 
 
 def test_the_tutorials_budgets_are_kept(network: Path) -> None:
-    line = re.search(r"^ +flopscope (check .*)$", page("tutorial.md"), re.MULTILINE)
+    line = re.search(r"^\$ flopscope (check .*)$", page("tutorial.md"), re.MULTILINE)
     assert network.exists()
     assert line is not None
     with pytest.raises(SystemExit) as done:

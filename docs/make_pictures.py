@@ -1,0 +1,216 @@
+"""Saved reports -> the pictures of the manual, and the parts of its pages that hold measured numbers.
+
+    python docs/make_pictures.py              # from docs/data: draw, and write the made parts anew
+    python docs/make_pictures.py --measure    # first measure both networks, on a machine at rest
+    python docs/make_pictures.py --check      # write nothing; exit 1 where something is out of date
+
+A made part of a page stands between `<!-- made: NAME -->` and `<!-- end -->`. All that was measured stands
+in such parts, so a new measurement takes this script and no editing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import flopscope
+from flopscope import pictures
+from flopscope.render.parts import traits
+from flopscope.render.rows import by_layers, whole_of
+from flopscope.units import bytes_text, count_text, milliseconds_text, rate_text, share_text
+
+DOCS = Path(__file__).resolve().parent
+DATA, DRAWN = DOCS / "data", DOCS / "pictures"
+PAGES = (DOCS / "why-flops-are-not-time.md", DOCS / "tutorial.md")
+MODELS = {
+    "mobilenet_v3_large": ("torchvision:mobilenet_v3_large", "1,3,224,224"),
+    "net": ("net.py:build", "1,64,56,56"),
+}
+"""The reports in `docs/data`: what was measured, and its input. `net.py` is the file of the tutorial."""
+
+DEPTHWISE, POINTWISE = "features.3.block.1.0", "features.3.block.2.0"
+"""Neighbours in MobileNetV3-Large: the depthwise convolution of a block, and the pointwise one behind it."""
+
+_PART = re.compile(r"(<!-- made: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_WIDTH, _KINDS = 120, 5
+
+
+def main() -> int:
+    """Measure if asked to; then write, or compare, every picture and page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--measure", action="store_true", help="measure both networks first")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 where a file is out of date"
+    )
+    options = parser.parse_args()
+    if options.measure:
+        measure()
+    stale = [path for path, text in made().items() if not path.exists() or path.read_text("utf-8") != text]
+    for path in stale:
+        print(f"{'out of date' if options.check else 'written'}: {path.relative_to(DOCS.parent)}")
+        if not options.check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(made()[path], encoding="utf-8")
+    return int(options.check and bool(stale))
+
+
+def measure() -> None:
+    """Measure every model of `MODELS` with one thread, each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "net.py").write_text(tutorial_network(), encoding="utf-8")
+        for name, (model, shape) in MODELS.items():
+            words = ["report", model, "-i", shape, "--threads", "1", "-q", "--force"]
+            words += ["-o", str(DATA / f"{name}.json")]
+            subprocess.run([sys.executable, "-m", "flopscope", *words], check=True, cwd=folder)
+
+
+def tutorial_network() -> str:
+    """The first Python block of the tutorial: its `net.py`."""
+    found = re.search(
+        r"^```python\n(.*?)^```", (DOCS / "tutorial.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert found is not None
+    return found[1]
+
+
+def made() -> Mapping[Path, str]:
+    """Every file that follows from the reports, as it should be now."""
+    reports = {name: flopscope.load(DATA / f"{name}.json") for name in MODELS}
+    return {**_pictures(reports), **{page: _with_parts(page.read_text("utf-8"), reports) for page in PAGES}}
+
+
+def _pictures(reports: Mapping[str, flopscope.Report]) -> dict[Path, str]:
+    large, net = reports["mobilenet_v3_large"], reports["net"]
+    return {
+        DRAWN / "mobilenet_v3_large-icicles.svg": pictures.icicles(large, static=True),
+        DRAWN / "mobilenet_v3_large-breakdown.svg": pictures.breakdown(large, by="kind", static=True),
+        DRAWN / "mobilenet_v3_large-roofline.svg": pictures.roofline(large, static=True),
+        DRAWN / "net-breakdown.svg": pictures.breakdown(net, by="layer", static=True),
+    }
+
+
+def _with_parts(page: str, reports: Mapping[str, flopscope.Report]) -> str:
+    """The page with every made part written anew.
+
+    Raises:
+        KeyError: A part has a name that is not in `PARTS`.
+    """
+    return _PART.sub(lambda found: found[1] + PARTS[found[2]](reports) + "\n" + found[4], page)
+
+
+# --------------------------------------------------------------------------- the made parts
+
+
+Reports = Mapping[str, flopscope.Report]
+
+
+def _source(name: str) -> Callable[[Reports], str]:
+    """Where the numbers come from: the file, the machine, the word on the timing."""
+
+    def text(reports: Reports) -> str:
+        report = reports[name]
+        here, word = report.environment, report.quality.word if report.quality else "not timed"
+        threads = report.settings.threads or here.threads
+        where = f"{here.cpu}, {threads} thread{'s' if threads != 1 else ''}, torch {here.torch}"
+        return (
+            f"*From [`docs/data/{name}.json`](data/{name}.json): {report.model}, {report.settings.inputs}"
+            f" {report.total.dtype}, {where}; timing {word}, {report.total.samples} rounds.*"
+        )
+
+    return text
+
+
+def _kinds(reports: Reports) -> str:
+    """The kinds that take most of MobileNetV3-Large's time, with the two largest parts of it."""
+    report = reports["mobilenet_v3_large"]
+    heads = ("kind", "layers", "FLOPs %", "time %", "time/FLOPs", "GFLOP/s", "what takes the time")
+    lines = ["| " + " | ".join(heads) + " |", "|:--|--:|--:|--:|--:|--:|:--|"]
+    for row in by_layers(report.layers, "kind", whole_of(report), traits(report))[:_KINDS]:
+        ratio, parts = row["time_per_flops"], row["parts"]
+        cells = [f"`{row['kind']}`", str(row["layers"]), share_text(row["flops_share"])]
+        cells += [share_text(row["latency_share"]), "no FLOPs" if ratio is None else f"{ratio:.1f}x"]
+        cells += [f"{row['flops_per_s'] / 1e9:.1f}" if row["macs"] else "no MACs"]
+        largest = sorted(parts.seconds, key=lambda part: -parts.seconds[part])[:2] if parts else []
+        cells += [
+            ", ".join(
+                f"{part} {100 * parts.share(part):.0f} %" for part in largest if parts.seconds[part] > 0
+            )
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _division(reports: Reports) -> str:
+    """FLOPs / (FLOP/s) = time, for two neighbours."""
+    report = reports["mobilenet_v3_large"]
+    lines = ["| layer | | FLOPs | ÷ FLOP/s achieved | = time |", "|:--|:--|--:|--:|--:|"]
+    for layer in report.layers:
+        if layer.path in (DEPTHWISE, POINTWISE) and layer.flops_per_s and layer.latency_floor_s:
+            cells = (f"`{layer.path}`", f"{layer.kind} {layer.detail}", count_text(layer.flops))
+            cells += (rate_text(layer.flops_per_s), f"{milliseconds_text(layer.latency_floor_s)} ms")
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _operators(reports: Reports) -> str:
+    """The three operators of the tutorial's network on one map."""
+    heads = (
+        "",
+        "MACs",
+        "bytes",
+        "FLOP/B",
+        "ms",
+        "GFLOP/s",
+        "compute",
+        "kernel",
+        "overhead",
+        "allocation",
+        "memory",
+    )
+    lines = ["| " + " | ".join(heads) + " |", "|:--" + "|--:" * (len(heads) - 1) + "|"]
+    for layer in reports["net"].layers:
+        floor = layer.latency_floor_s or 0.0
+        if not layer.flops or not floor:
+            continue
+        parts = (layer.compute_s, layer.kernel_s, layer.overhead_s, layer.allocation_s, layer.memory_s)
+        cells = [layer.path, count_text(layer.macs), bytes_text(layer.bytes_read + layer.bytes_written)]
+        cells += [f"{layer.arithmetic_intensity or 0:.2f}", milliseconds_text(floor)]
+        cells += [f"{(layer.flops_per_s or 0) / 1e9:.1f}"]
+        cells += ["-" if part is None else f"{100 * part / floor:.0f} %" for part in parts]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _table(reports: Reports) -> str:
+    """What `flopscope report net.py:build` prints."""
+    return _fenced(reports["net"].table("text", width=_WIDTH))
+
+
+def _why(reports: Reports) -> str:
+    """What `flopscope why report.json depthwise` prints."""
+    return _fenced(reports["net"].why("depthwise").text)
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text.rstrip()}\n```"
+
+
+PARTS: Mapping[str, Callable[[Reports], str]] = {
+    "mobilenet-source": _source("mobilenet_v3_large"),
+    "mobilenet-kinds": _kinds,
+    "mobilenet-division": _division,
+    "net-source": _source("net"),
+    "net-operators": _operators,
+    "net-report": _table,
+    "net-why": _why,
+}
+"""The made parts by name."""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
