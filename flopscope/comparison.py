@@ -150,6 +150,15 @@ class Comparison:
             write_text(path, text)
         return text
 
+    def to_html(self, path: PathLike | None = None) -> str:
+        """One page for a browser, which fetches nothing; also written to `path` if one is given."""
+        from flopscope.pages import comparison_page
+
+        text = comparison_page(self)
+        if path is not None:
+            write_text(path, text)
+        return text
+
     def _regressions(self, metric: str, allowed: float) -> list[Regression]:
         if metric == "latency":
             return self._slower(allowed)

@@ -179,7 +179,7 @@ def test_the_file_that_is_read_is_never_written(flop: CommandLine, saved: str) -
 @pytest.mark.parametrize(
     ("name", "fact"),
     [
-        ("out.html", "no output has the suffix '.html'"),
+        ("out.pdf", "no output has the suffix '.pdf'"),
         ("out", "no output has the suffix ''"),
         ("nowhere/out.csv", "there is no folder nowhere"),
         ("folder.csv", "is a folder"),

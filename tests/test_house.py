@@ -30,15 +30,16 @@ DOORS: dict[str, set[str]] = {
     "experiments": {"convolutions", "counters"},
     "roofline": {"convolutions"},
     "checkups": {"counters"},
-    "comparison": {"render", "reports"},  # as `reports`; what it sets side by side
+    "comparison": {"pages", "render", "reports"},  # as `reports`; what it sets side by side
     "contests": {
         "clocks", "comparison", "costs", "counters", "inputs", "loading", "profiling", "progress", "reports",
         "rewrites", "subjects", "timing", "tracing",
     },
-    "render": {"comparison", "diagnosis", "reports"},  # a finding's wording stands beside its kind of table
+    "render": {"comparison", "diagnosis", "pictures", "reports"},  # a finding's wording stands by its tables
     "budgets": {"render", "reports"},  # sums by kind are those of the tables; the type of what is judged
     "pictures": {"comparison", "render", "reports", "roofline"},  # parts and levels are those of the tables
-    "reports": {"budgets", "diagnosis", "render"},  # data meets its own display, late, inside the methods
+    "pages": {"comparison", "diagnosis", "pictures", "render", "reports"},  # tables, pictures, explanations
+    "reports": {"budgets", "diagnosis", "pages", "pictures", "render"},  # data meets its display, in methods
     "diagnosis": {"render", "reports"},  # Why.text, late; the type of what is judged
     "assembly": {
         "conventions", "costs", "diagnosis", "layers", "liveness", "quality", "recognition", "reports",
@@ -53,7 +54,8 @@ DOORS: dict[str, set[str]] = {
     "crosschecks": {"costs", "inputs", "profiling", "reports", "subjects", "tracing"},
     "commands": {
         "budgets", "checkups", "comparison", "contests", "costs", "crosschecks", "diagnosis", "environment",
-        "inputs", "loading", "machines", "profiling", "progress", "quality", "render", "reports", "zoo",
+        "inputs", "loading", "machines", "pages", "profiling", "progress", "quality", "render", "reports",
+        "zoo",
     },
 }  # fmt: skip
 

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from flopscope.render import Options
     from flopscope.reports import Report
 
+_PAGE = "page"
 RENDERERS = {
     ".csv": "csv",
+    ".html": _PAGE,
     ".json": "json",
     ".md": "markdown",
+    ".svg": "svg",
     ".tex": "latex",
     ".tsv": "tsv",
     ".txt": "text",
@@ -26,7 +29,11 @@ RENDERERS = {
     ".trace.json": "chrome-trace",
 }
 """The suffix of a file, two where they are here, and what writes it."""
-_SIGNATURES = {"markdown": f"<!-- flopscope {__version__} -->\n", "latex": f"% flopscope {__version__}\n"}
+_SIGNATURES = {
+    "markdown": f"<!-- flopscope {__version__} -->\n",
+    "svg": f"<!-- flopscope {__version__} -->\n",
+    "latex": f"% flopscope {__version__}\n",
+}
 _SIGNED_JSON = re.compile(
     rb'\{"exporter": "flopscope@\d|\{"traceEvents": \[\n\{"name": "process_name", [^\n]{0,80}"flopscope \d'
 )
@@ -77,7 +84,10 @@ def write(report: Report, paths: Sequence[str], options: Options) -> None:
 
     for path in paths:
         name = writer_of(Path(path)) or "text"
-        text = _SIGNATURES.get(name, "") + render(report, name, options)
+        if name == _PAGE:  # always the whole report, as JSON is
+            text = report.to_html()
+        else:
+            text = _SIGNATURES.get(name, "") + render(report, name, options)
         write_text(path, text if text.endswith("\n") else f"{text}\n")
 
 
@@ -101,13 +111,14 @@ def is_ours(path: Path) -> bool:
     Raises:
         ModelLoadError: The file cannot be read.
     """
+    from flopscope.pages.embedded import signed
     from flopscope.reports import is_report
 
     if is_report(path):
         return True
     with path.open("rb") as file:
         head = file.read(4096)
-    if _SIGNED_JSON.match(head):
+    if signed(head) or _SIGNED_JSON.match(head):
         return True
     line = head.partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
     return not head or line in _headers() or _SIGNED.fullmatch(line) is not None

@@ -18,6 +18,7 @@ from .archives import DamagedError, open_members
 HEAD_BYTES = 4096
 
 _REPORT = re.compile(rb'"flopscope[-_]report"')
+_REPORT_PAGE = re.compile(rb"<!doctype html><!-- flopscope \d\S* report -->", re.IGNORECASE)
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f920 6aa85019".replace(" ", ""))
 
 _EXPORT = 'torch.export.save(torch.export.export(model, args), "net.pt2")'
@@ -210,7 +211,7 @@ def _kind_of_text(head: bytes) -> str:
     if text.startswith(b"version https://git-lfs"):
         return "git-lfs"
     if text[:15].lower().startswith((b"<!doctype html", b"<html")):
-        return "html"
+        return "report" if _REPORT_PAGE.match(text) else "html"
     if text.startswith(b"{"):
         return "report" if _REPORT.search(text) else "json"
     if b"\0" in head:
