@@ -36,6 +36,7 @@ from flopscope.units import count_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from flopscope.diagnosis import Why
 
@@ -209,6 +210,22 @@ class Report:
         if path is not None:
             write_text(path, text)
         return text
+
+    def to_svg(self, path: PathLike | None = None) -> str:
+        """The picture "FLOPs are not time", which stands alone; also written to `path` if one is given."""
+        return self._written("svg", path)
+
+    def plot_roofline(self, path: PathLike | None = None, *, ax: Axes | None = None) -> Axes:
+        """Draw layers under the measured roofs with matplotlib, for a paper; saved if `path` is given."""
+        from flopscope.pictures.papers import plot_roofline
+
+        return plot_roofline(self, path, ax=ax)
+
+    def plot_icicle(self, path: PathLike | None = None, *, ax: Axes | None = None) -> Axes:
+        """Draw FLOPs above, time below with matplotlib, for a paper; saved if `path` is given."""
+        from flopscope.pictures.papers import plot_icicle
+
+        return plot_icicle(self, path, ax=ax)
 
     def to_speedscope(self, path: PathLike | None = None) -> str:
         """One run for speedscope, put together from the layers' latencies; also written to `path`.

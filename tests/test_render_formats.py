@@ -156,7 +156,7 @@ def parsed(html: str) -> Cells:
 def test_html_escapes_and_brings_nothing_along() -> None:
     script = report(replace(conv(), path="<script>alert(1)</script>"), model="<b>m</b>", notes=("<i>",))
     for html in (script.table("html"), script._repr_html_()):
-        assert parsed(html).tags <= {"table", "thead", "tbody", "tr", "th", "td", "p", "b"}
+        assert parsed(html).tags <= {"table", "thead", "tbody", "tr", "th", "td", "p", "b", "img"}
         assert "http" not in html
         assert "<script>alert(1)</script>" in [text.strip() for text in parsed(html).texts]
     assert "<b>&lt;b&gt;m&lt;/b&gt;</b>" in script._repr_html_()

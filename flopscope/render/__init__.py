@@ -14,6 +14,7 @@ from flopscope.render import (
     markdown,
     plot,
     speedscope,
+    svg,
     text,
 )
 from flopscope.render.registry import RENDERERS, Options, render, renderer
@@ -31,5 +32,6 @@ __all__ = [
     "render",
     "renderer",
     "speedscope",
+    "svg",
     "text",
 ]

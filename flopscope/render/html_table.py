@@ -12,6 +12,7 @@ from flopscope.render.closing import closing, sentences, signs
 from flopscope.render.grid import fill, lay_out, plan
 from flopscope.render.headers import alarm, header
 from flopscope.render.registry import Options, renderer
+from flopscope.render.svg import image
 from flopscope.render.text import kinds_of, readable
 
 if TYPE_CHECKING:
@@ -26,9 +27,16 @@ def render_html(report: Report, options: Options) -> str:
 
 @renderer("notebook")
 def render_notebook(report: Report, options: Options) -> str:
-    """What a notebook shows: all that the terminal does, with tables for tables."""
+    """What a notebook shows: all that the terminal does, with tables for tables, and a picture."""
+    from flopscope.pictures import icicles
+
     rows, columns, more = readable(report, options)
-    parts = [f"<p><b>{escape(report.model)}</b></p>", *_paragraphs([*header(report), *alarm(report)])]
+    picture = image(icicles(report, static=True), f"FLOPs are not time: {report.model}")
+    parts = [
+        f"<p><b>{escape(report.model)}</b></p>",
+        *_paragraphs([*header(report), *alarm(report)]),
+        picture,
+    ]
     parts.append(lay_out(fill(report, rows, columns), "html"))
     parts += _paragraphs([more, signs(report, rows, columns), *closing(report)])
     if lines := bars.whole(report, options):
