@@ -96,7 +96,8 @@ plot_options = together(
 
 file_options = together(
     option("Output", "-o", "--output", "outputs", multiple=True, metavar="FILE",
-           help="Write FILE too: .html .svg .csv .json .md .tex .tsv .txt .speedscope.json .trace.json. Repeatable."),
+           help="Write FILE too: .html .svg .csv .json .md .tex .tsv .txt .speedscope.json .trace.json."
+           " Repeatable."),
     option("Output", "--force", is_flag=True, help="Let -o replace a file that flopscope did not write."),
 )  # fmt: skip
 
