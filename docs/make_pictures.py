@@ -20,7 +20,7 @@ from pathlib import Path
 
 import flopscope
 from flopscope import pictures
-from flopscope.render.parts import traits
+from flopscope.render.parts import Parts, parts_of, traits
 from flopscope.render.rows import by_layers, whole_of
 from flopscope.units import bytes_text, count_text, milliseconds_text, rate_text, share_text
 
@@ -37,7 +37,7 @@ DEPTHWISE, POINTWISE = "features.3.block.1.0", "features.3.block.2.0"
 """Neighbours in MobileNetV3-Large: the depthwise convolution of a block, and the pointwise one behind it."""
 
 _PART = re.compile(r"(<!-- made: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-_WIDTH, _KINDS = 120, 5
+_WIDTH, _DRAWN, _KINDS = 120, 960, 5
 
 
 def main() -> int:
@@ -87,10 +87,12 @@ def made() -> Mapping[Path, str]:
 def _pictures(reports: Mapping[str, flopscope.Report]) -> dict[Path, str]:
     large, net = reports["mobilenet_v3_large"], reports["net"]
     return {
-        DRAWN / "mobilenet_v3_large-icicles.svg": pictures.icicles(large, static=True),
-        DRAWN / "mobilenet_v3_large-breakdown.svg": pictures.breakdown(large, by="kind", static=True),
-        DRAWN / "mobilenet_v3_large-roofline.svg": pictures.roofline(large, static=True),
-        DRAWN / "net-breakdown.svg": pictures.breakdown(net, by="layer", static=True),
+        DRAWN / "mobilenet_v3_large-icicles.svg": pictures.icicles(large, width=_DRAWN, static=True),
+        DRAWN / "mobilenet_v3_large-breakdown.svg": pictures.breakdown(
+            large, by="kind", width=_DRAWN, static=True
+        ),
+        DRAWN / "mobilenet_v3_large-roofline.svg": pictures.roofline(large, width=_DRAWN, static=True),
+        DRAWN / "net-breakdown.svg": pictures.breakdown(net, by="layer", width=_DRAWN, static=True),
     }
 
 
@@ -131,18 +133,13 @@ def _kinds(reports: Reports) -> str:
     heads = ("kind", "layers", "FLOPs %", "time %", "time/FLOPs", "GFLOP/s", "what takes the time")
     lines = ["| " + " | ".join(heads) + " |", "|:--|--:|--:|--:|--:|--:|:--|"]
     for row in by_layers(report.layers, "kind", whole_of(report), traits(report))[:_KINDS]:
-        ratio, parts = row["time_per_flops"], row["parts"]
+        ratio = row["time_per_flops"]
         cells = [f"`{row['kind']}`", str(row["layers"]), share_text(row["flops_share"])]
         cells += [share_text(row["latency_share"]), "no FLOPs" if ratio is None else f"{ratio:.1f}x"]
         cells += [f"{row['flops_per_s'] / 1e9:.1f}" if row["macs"] else "no MACs"]
-        largest = sorted(parts.seconds, key=lambda part: -parts.seconds[part])[:2] if parts else []
-        cells += [
-            ", ".join(
-                f"{part} {100 * parts.share(part):.0f} %" for part in largest if parts.seconds[part] > 0
-            )
-        ]
+        cells += [_largest(row["parts"])]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return _unbroken("\n".join(lines))
 
 
 def _division(reports: Reports) -> str:
@@ -154,36 +151,34 @@ def _division(reports: Reports) -> str:
             cells = (f"`{layer.path}`", f"{layer.kind} {layer.detail}", count_text(layer.flops))
             cells += (rate_text(layer.flops_per_s), f"{milliseconds_text(layer.latency_floor_s)} ms")
             lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return _unbroken("\n".join(lines))
 
 
 def _operators(reports: Reports) -> str:
-    """The three operators of the tutorial's network on one map."""
-    heads = (
-        "",
-        "MACs",
-        "bytes",
-        "FLOP/B",
-        "ms",
-        "GFLOP/s",
-        "compute",
-        "kernel",
-        "overhead",
-        "allocation",
-        "memory",
-    )
-    lines = ["| " + " | ".join(heads) + " |", "|:--" + "|--:" * (len(heads) - 1) + "|"]
+    """The three operators of the tutorial's network on one map, undisturbed."""
+    heads = ("", "MACs", "bytes", "FLOP/B", "ms", "GFLOP/s", "what takes the time")
+    lines = ["| " + " | ".join(heads) + " |", "|:--|--:|--:|--:|--:|--:|:--|"]
     for layer in reports["net"].layers:
-        floor = layer.latency_floor_s or 0.0
-        if not layer.flops or not floor:
+        if not layer.flops or not layer.latency_floor_s:
             continue
-        parts = (layer.compute_s, layer.kernel_s, layer.overhead_s, layer.allocation_s, layer.memory_s)
         cells = [layer.path, count_text(layer.macs), bytes_text(layer.bytes_read + layer.bytes_written)]
-        cells += [f"{layer.arithmetic_intensity or 0:.2f}", milliseconds_text(floor)]
-        cells += [f"{(layer.flops_per_s or 0) / 1e9:.1f}"]
-        cells += ["-" if part is None else f"{100 * part / floor:.0f} %" for part in parts]
+        cells += [f"{layer.arithmetic_intensity or 0:.2f}", milliseconds_text(layer.latency_floor_s)]
+        cells += [f"{(layer.flops_per_s or 0) / 1e9:.1f}", _largest(parts_of([layer]))]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return _unbroken("\n".join(lines))
+
+
+def _largest(parts: Parts | None) -> str:
+    """The two largest parts of a time: "overhead 36 %, kernel 28 %"."""
+    if parts is None:
+        return ""
+    ranked = sorted(parts.seconds, key=lambda part: -parts.seconds[part])[:2]
+    return ", ".join(f"{part} {100 * parts.share(part):.0f} %" for part in ranked if parts.seconds[part] > 0)
+
+
+def _unbroken(text: str) -> str:
+    """The text with no line break between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=[kMG%m])", "\u00a0", text)
 
 
 def _table(reports: Reports) -> str:
