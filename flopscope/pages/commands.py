@@ -99,7 +99,8 @@ def _shapes(inputs: list[tuple[str, str, str]] | None) -> str:
     specs = [_spec(sizes, dtype) for _, sizes, dtype in inputs]
     if any(name for name, _, _ in inputs):
         pairs = zip(inputs, specs, strict=True)
-        return "{" + ", ".join(f"{name!r}: {spec}" for (name, _, _), spec in pairs) + "}"
+        given = ", ".join(f"{name}={spec}" if name else spec for (name, _, _), spec in pairs)
+        return f"flopscope.Inputs({given})"
     return specs[0] if len(specs) == 1 else f"[{', '.join(specs)}]"
 
 

@@ -25,6 +25,8 @@ LARGEST = 512_000_000
 _SIGNED = re.compile(rb"\s*<!doctype html><!-- flopscope \d\S* (report|comparison) -->", re.IGNORECASE)
 _DERIVED = ("arithmetic_intensity", "flops_share", "latency_share", "flops_per_s", "bytes_per_s")
 """Columns of a layer that a report makes from the others: they would be two fifths of the text."""
+_TABLES = ("layers", "tree", "ops", "evidence")
+"""Lists of records that all have the same fields."""
 
 
 def signature(what: str) -> str:
@@ -39,11 +41,14 @@ def signed(head: bytes) -> str | None:
 
 
 def report_text(report: Report) -> str:
-    """All of a report as JSON for a page, without what is derived and without blanks."""
+    """All of a report as JSON for a page: without what is derived, long lists by columns to pack better."""
     top = json.loads(report.to_json())
     for row in (*top["layers"], *top["tree"], top["total"]):
         for name in _DERIVED:
             row.pop(name, None)
+    for name in _TABLES:
+        rows = top[name]
+        top[name] = {key: [row[key] for row in rows] for key in rows[0]} if rows else []
     return _dumps(top)
 
 
@@ -60,12 +65,20 @@ def element(name: str, text: str) -> str:
 
 
 def json_in(text: str, name: str) -> str:
-    """The JSON of a saved file: the text itself, or what it carries where it is a page.
+    """The JSON of a saved report: the text itself, or what it carries where it is a page.
 
     Raises:
         ValueError: A page carries nothing of this name, or something damaged.
     """
-    return text if signed(text[:200].encode()) is None else extracted(text, name)
+    if signed(text[:200].encode()) is None:
+        return text
+    top = json.loads(extracted(text, name))
+    for table in _TABLES:
+        columns = top.get(table) if isinstance(top, dict) else None
+        if isinstance(columns, dict):
+            cells = zip(*columns.values(), strict=True)
+            top[table] = [dict(zip(columns, row, strict=True)) for row in cells]
+    return json.dumps(top)
 
 
 def extracted(page: str, name: str) -> str:

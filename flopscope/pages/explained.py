@@ -51,7 +51,7 @@ def nothing(count: int) -> Explained:
 
 def room_for(layers: int) -> int:
     """The characters of explanation in full that a page of so many layers has room for."""
-    return max(ROOM // 3, ROOM - 250 * max(0, layers - CROWDED))
+    return max(ROOM // 4, ROOM - 250 * max(0, layers - CROWDED))
 
 
 def explained(report: Report, room: int | None = None) -> Explained:

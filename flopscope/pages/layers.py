@@ -99,14 +99,14 @@ def alignment(table: Table) -> str:
     cells = ",".join(f".layers td:nth-of-type({place})" for place in places)
     rules = f"{cells}{{text-align:right}}\n" if cells else ""
     if "findings" in table.columns:
-        place = 1 + table.columns.index("findings")
-        rules += f"@media (min-width:40rem){{.layers td:nth-of-type({place}){{white-space:normal;min-width:9rem}}}}\n"
+        cell = f".layers td:nth-of-type({1 + table.columns.index('findings')})"
+        rules += f"@media (min-width:90rem){{{cell}{{white-space:normal;min-width:9rem}}}}\n"
     return rules
 
 
 def _lines(report: Report, columns: Sequence[str]) -> Iterator[Line]:
     whole, found = whole_of(report), traits(report)
-    modules = {module.path: module for module in report.tree}
+    modules = {module.path: module for module in reversed(report.tree)}
     stack: list[tuple[_Node, int]] = [(_grown(report, modules), 0)]
     # Depth first, without recursion: nobody says how deep a report from elsewhere nests.
     waiting = [(item, 1) for item in reversed(stack[0][0].inside)]

@@ -57,7 +57,7 @@
     if (!carried || !("DecompressionStream" in window)) return;
     texts ??= unpacked(carried);
     const lines = (await texts)[place].split("\n").filter((line) => line.trim());
-    one(".why", details).replaceChildren(...lines.map((line) => {
+    details.replaceChildren(one("summary", details), ...lines.map((line) => {
       const paragraph = document.createElement("p");
       paragraph.textContent = line.trimEnd();
       return paragraph;
