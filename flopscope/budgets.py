@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flopscope.errors import BudgetError
 from flopscope.records import Violation
-from flopscope.units import parse_quantity
+from flopscope.units import bytes_text, count_text, number_text, parse_quantity, rate_text, seconds_text
 
 if TYPE_CHECKING:
     from flopscope.reports import Report
@@ -24,6 +24,30 @@ _LAYER_METRICS = {
     "bytes_per_s": "B/s",
 }
 _REPORT_METRICS = {"peak_activation_bytes": "B", "buffer_bytes": "B"}
+
+
+MEASURED = ("latency", "latency_s", "latency_floor_s", "flops_per_s", "bytes_per_s")
+"""Metrics that take a measurement to judge."""
+
+
+def parsed(budget: str) -> tuple[str, str, str]:
+    """Take a budget apart: "macs<=600M" is a metric, a sign and a limit.
+
+    Raises:
+        BudgetError: It has another form, or its limit is no number.
+    """
+    sign = next((sign for sign in _OPERATORS if sign in budget), "")
+    metric, _, limit = (part.strip() for part in budget.partition(sign)) if sign else ("", "", "")
+    if not metric or not limit:
+        raise BudgetError(
+            f"not a budget: {budget!r}",
+            hint="a metric, one of <= < >= > ==, and a limit, quoted: 'macs<=600M', 'latency<5ms'",
+        )
+    try:
+        parse_quantity(limit)
+    except BudgetError as wrong:
+        raise BudgetError(f"budget {budget!r}: {wrong}", hint=wrong.hint) from wrong
+    return metric, sign, limit
 
 
 def judge(report: Report, budget: str) -> tuple[bool, Violation]:
@@ -51,6 +75,31 @@ def judge(report: Report, budget: str) -> tuple[bool, Violation]:
     limit = parse_quantity(found["limit"], unit=known[name])
     kept = _OPERATORS[found["operator"]](actual, limit)
     return kept, Violation(budget.strip(), metric, actual, limit)
+
+
+def value_text(metric: str, value: float) -> str:
+    """A value with its unit, and in full where it is a count: three digits may hide a difference."""
+    name = metric.rpartition(".")[2]
+    exact = f" ({value})" if isinstance(value, int) and value >= 1000 else ""
+    if "latency" in name:
+        return seconds_text(value)
+    if name.endswith("_per_s"):
+        return rate_text(value, "FLOP/s" if name.startswith("flops") else "B/s")
+    if name == "arithmetic_intensity":
+        return f"{number_text(value)} FLOP/B"
+    return (bytes_text(value) if "bytes" in name else count_text(value)) + exact
+
+
+def excess_text(actual: float, limit: float) -> str:
+    """How far off a value is, as a share of the limit, or in times the limit where it is far above."""
+    share = (actual - limit) / limit
+    if share > 1:
+        return f"{number_text(actual / limit)} times the limit"
+    return (
+        f"{number_text(abs(100 * share))} % {'above' if share > 0 else 'below'} the limit"
+        if share
+        else "at the limit"
+    )
 
 
 def _metric(report: Report, kind: str, name: str) -> int | float | None:
