@@ -26,7 +26,7 @@ from flopscope.units import bytes_text, count_text, milliseconds_text, rate_text
 
 DOCS = Path(__file__).resolve().parent
 DATA, DRAWN = DOCS / "data", DOCS / "pictures"
-PAGES = (DOCS / "why-flops-are-not-time.md", DOCS / "tutorial.md")
+PAGES = (DOCS / "why-flops-are-not-time.md", DOCS / "tutorial.md", DOCS / "columns" / "index.md")
 MODELS = {
     "mobilenet_v3_large": ("torchvision:mobilenet_v3_large", "1,3,224,224"),
     "net": ("net.py:build", "1,64,56,56"),
@@ -186,6 +186,14 @@ def _table(reports: Reports) -> str:
     return _fenced(reports["net"].table("text", width=_WIDTH))
 
 
+def _layers(reports: Reports) -> str:
+    """Of the same the table of layers alone, with all its columns."""
+    lines = reports["net"].table("text").splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith("layer "))
+    last = next(at for at, line in enumerate(lines) if line.startswith("total "))
+    return _fenced("\n".join(lines[first : last + 1]))
+
+
 def _why(reports: Reports) -> str:
     """What `flopscope why report.json depthwise` prints."""
     return _fenced(reports["net"].why("depthwise").text)
@@ -202,6 +210,7 @@ PARTS: Mapping[str, Callable[[Reports], str]] = {
     "net-source": _source("net"),
     "net-operators": _operators,
     "net-report": _table,
+    "net-layers": _layers,
     "net-why": _why,
 }
 """The made parts by name."""
