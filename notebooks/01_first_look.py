@@ -143,7 +143,7 @@ kinds = report.df.groupby("kind")[["macs", "flops_share", "latency_share", "late
 kinds = kinds.sort_values("latency_share", ascending=False)
 kinds = kinds[kinds["latency_share"] >= 0.01]
 
-# Wide orderings, and no milliseconds: pointwise layers hold the FLOPs, and depthwise ones take more than theirs.
+# Wide orderings, and no milliseconds: pointwise layers hold the FLOPs, depthwise ones take more than theirs.
 assert kinds["flops_share"].idxmax() == "pointwise_conv"
 assert kinds.loc["depthwise_conv", "latency_share"] > kinds.loc["depthwise_conv", "flops_share"]
 
@@ -158,14 +158,16 @@ answer = pd.DataFrame(
 answer
 
 # %%
-report.plot_icicle()
+figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
+report.plot_icicle(ax=axes)
 plt.show()
 
 # %%
 environment = report.environment
 print(
     f"{environment.cpu}, {environment.threads} thread; torch {environment.torch}, "
-    f"flopscope {environment.flopscope}; timing {report.quality.word}, effort {EFFORT}; {environment.date[:10]}"
+    f"flopscope {environment.flopscope}; timing {report.quality.word}, effort {EFFORT}; "
+    f"{environment.date[:10]}"
 )
 depthwise, pointwise = answer.loc["depthwise_conv"], answer.loc["pointwise_conv"]
 display(
