@@ -112,7 +112,7 @@ class Comparison:
         return [found for gate in gates for found in self._regressions(*parse_gate(gate))]
 
     def table(self, format: str = "text", *, top: int | None = None, width: int | None = None) -> str:  # noqa: A002
-        """Show the comparison: "text", "plot", "markdown", "latex", "csv" (layers), "json" (all).
+        """Show the comparison: "text", "plot", "markdown", "latex", "svg" (ratios), "csv" (layers), "json".
 
         Args:
             format: one of these.
@@ -191,7 +191,9 @@ class Comparison:
         return f"<Comparison: {', '.join(parts)}>"
 
     def _repr_html_(self) -> str:
-        return self.table("html")
+        from flopscope.render.notebooks import comparison_html
+
+        return comparison_html(self)
 
     def _pairs(self) -> list[tuple[Side, Report]]:
         return list(zip(self.sides, self.reports, strict=True))

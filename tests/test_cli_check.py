@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import made_reports
@@ -99,3 +100,23 @@ def test_no_budget_and_contradicting_options(flop: CommandLine) -> None:
 def test_lower_bounds_are_called_so(flop: CommandLine) -> None:
     made_reports.report(uncosted={"x::y": 2}).save("bound.json")
     assert "lower bounds" in flop("check", "bound.json", "-b", "macs<=400").err
+
+
+def test_a_table_for_a_job_summary(flop: CommandLine) -> None:
+    said = flop("check", "r.json", "-b", "params<=40", "-b", "macs<=400", "--md")
+    assert said.code == 1
+    assert said.out.splitlines()[0] == "**net.py:Net**"
+    assert "| **broken** | `params<=40` |       50 | 25.0 % above the limit |" in said.out
+    assert "| kept       | `macs<=400`  |      400 |                        |" in said.out
+
+
+def test_verdicts_as_json(flop: CommandLine) -> None:
+    said = flop("check", "r.json", "-b", "params<=40", "-b", "macs<=400", "--json")
+    assert said.code == 1
+    top = json.loads(said.out)
+    assert (top["format"], top["version"], top["model"]) == ("flopscope-check", 1, "net.py:Net")
+    assert top["budgets"] == [
+        {"budget": "params<=40", "metric": "params", "kept": False, "actual": 50, "limit": 40},
+        {"budget": "macs<=400", "metric": "macs", "kept": True, "actual": 400, "limit": 400},
+    ]
+    assert flop("check", "r.json", "-b", "macs<=400", "--json", "--md").code == 2

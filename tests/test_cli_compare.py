@@ -86,3 +86,62 @@ def test_help_names_both(run: CommandLine) -> None:
     said = run("--help")
     assert "compare" in said.out
     assert "whatif" in said.out
+
+
+@pytest.fixture
+def saved(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for width in (4, 8):
+        model = flopscope.load_model(f"{net}:build?width={width}")
+        flopscope.count(model, (1, 3, 8, 8)).save(tmp_path / f"{width}.json")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"),
+    [
+        ("html", "<!doctype html><!-- flopscope "), ("csv", "path,kind,output_shape,by,"),
+        ("json", '{\n "format"'),
+        ("md", "<!-- flopscope "), ("tex", "% flopscope "),
+    ],
+)  # fmt: skip
+def test_a_comparison_is_written_by_its_suffix_and_over_its_own_file(
+    run: CommandLine, saved: Path, suffix: str, start: str
+) -> None:
+    for _ in range(2):
+        said = run("compare", "4.json", "8.json", "-o", f"cmp.{suffix}")
+        assert said.code == 0, said.err
+        assert f"wrote cmp.{suffix}" in said.err
+    assert (saved / f"cmp.{suffix}").read_text(encoding="utf-8").startswith(start)
+
+
+def test_files_of_others_and_the_reports_themselves_are_left_alone(run: CommandLine, saved: Path) -> None:
+    (saved / "mine.md").write_text("# my notes\n", encoding="utf-8")
+    refused = run("compare", "4.json", "8.json", "-o", "mine.md")
+    assert (refused.code, refused.out) == (2, "")
+    assert "flopscope did not write it" in refused.err
+    assert (saved / "mine.md").read_text(encoding="utf-8") == "# my notes\n"
+    assert run("compare", "4.json", "8.json", "-o", "mine.md", "--force").code == 0
+    before = (saved / "8.json").read_bytes()
+    assert "MODEL itself" in run("compare", "4.json", "8.json", "-o", "8.json", "--force").err
+    assert (saved / "8.json").read_bytes() == before
+    assert "no output has the suffix '.tsv'" in run("compare", "4.json", "8.json", "-o", "x.tsv").err
+
+
+def test_a_picture_of_ratios_needs_ratios(run: CommandLine, saved: Path, net: Path) -> None:
+    said = run("compare", "4.json", "8.json", "-o", "cmp.svg")
+    assert said.code == 2
+    assert "no ratio of times" in said.err
+    assert not (saved / "cmp.svg").exists()
+    address = f"{net}:build"
+    said = run("compare", address, address, "-i", "1,3,8,8", "--max-seconds", "0.2", "-o", "cmp.svg")
+    assert said.code == 0
+    assert "<svg" in (saved / "cmp.svg").read_text(encoding="utf-8")
+
+
+def test_whatif_writes_files_too(run: CommandLine, saved: Path, net: Path) -> None:
+    files = ("-o", "w.json", "-o", "w.html")
+    said = run("whatif", f"{net}:build", "channels-last", "-i", "1,3,8,8", "--no-latency", *files)
+    assert said.code == 0, said.err
+    assert json.loads((saved / "w.json").read_text(encoding="utf-8"))["format"] == "flopscope-comparison"
+    assert (saved / "w.html").stat().st_size > 1000

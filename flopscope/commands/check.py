@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +61,8 @@ class Budget:
 @options.latency_options
 @options.count_options
 @options.effort_options
+@option("Output", "--md", is_flag=True, help="A Markdown table on stdout, for a job's summary.")
+@option("Output", "--json", is_flag=True, help="JSON on stdout: each budget, whether it is kept, the values.")
 @options.message_options
 def check(words: tuple[str, ...], budgets: tuple[str, ...], **given: Any) -> None:
     """Compare a model, or a saved report, with budgets.
@@ -69,14 +73,15 @@ def check(words: tuple[str, ...], budgets: tuple[str, ...], **given: Any) -> Non
     model = sole(words, "check", what="MODEL|REPORT")
     if not budgets:
         raise Misuse("no --budget was given.", hint=f"flopscope check {model} --budget 'macs<=600M'")
+    if given["md"] and given["json"]:
+        raise Misuse("--md and --json exclude each other.", hint="one on stdout; call it again for another")
     wanted = [_parsed(text) for text in budgets]
     latency = any(budget.measured for budget in wanted)
     if latency and given["no_latency"]:
         raise Misuse("a budget asks for latency, and --no-latency was given.", hint="drop one of the two")
     report = Request.of(model, {**given, "latency": latency}).report(voice)
     verdicts = [_judged(report, budget) for budget in wanted]
-    color = wants_color(given["color"], sys.stdout)
-    emit("\n".join(_lines(wanted, verdicts, color=color)), readable=True)
+    _show(report, wanted, verdicts, given)
     for text in report.warnings:
         voice.warning(text)
     for text in report.notes:
@@ -85,6 +90,42 @@ def check(words: tuple[str, ...], budgets: tuple[str, ...], **given: Any) -> Non
         voice.warning("ops without a price are not in these numbers, which are lower bounds")
     if not all(kept for kept, _, _ in verdicts):
         raise click.exceptions.Exit(1)
+
+
+Verdict = tuple[bool, float, float]
+"""Whether a budget is kept, the value, the limit."""
+
+
+def _show(report: Report, budgets: list[Budget], verdicts: list[Verdict], given: Mapping[str, Any]) -> None:
+    if given["json"]:
+        emit(_json(report, budgets, verdicts))
+    elif given["md"]:
+        emit(_markdown(report, budgets, verdicts))
+    else:
+        color = wants_color(given["color"], sys.stdout)
+        emit("\n".join(_lines(budgets, verdicts, color=color)), readable=True)
+
+
+def _json(report: Report, budgets: list[Budget], verdicts: list[Verdict]) -> str:
+    rows = [
+        {"budget": budget.text, "metric": budget.metric, "kept": kept, "actual": actual, "limit": limit}
+        for budget, (kept, actual, limit) in zip(budgets, verdicts, strict=True)
+    ]
+    top = {"format": "flopscope-check", "version": 1, "model": report.model, "budgets": rows}
+    return json.dumps(top, allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+
+
+def _markdown(report: Report, budgets: list[Budget], verdicts: list[Verdict]) -> str:
+    from flopscope.render.grid import Grid, lay_out, printable
+    from flopscope.render.markdown import escape
+
+    rows = [
+        ["kept" if kept else "**broken**", f"`{budget.text}`", value_text(budget.metric, actual),
+         "" if kept or not limit else excess_text(actual, limit)]
+        for budget, (kept, actual, limit) in zip(budgets, verdicts, strict=True)
+    ]  # fmt: skip
+    table = lay_out(Grid(["", "budget", "actual", ""], ["left", "left", "right", "left"], rows), "pipe")
+    return f"**{escape(printable(report.model))}**\n\n{table}\n"
 
 
 def _parsed(text: str) -> Budget:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flopscope.commands import options
+from flopscope.commands import options, outputs
 from flopscope.commands.requests import Request
 from flopscope.commands.streams import emit, is_rich, reserved_stdout, terminal_width, wants_color
 from flopscope.commands.usage import Command, Misuse, option
@@ -23,6 +23,7 @@ Examples:
   flopscope compare 'op:dwconv?channels=96' 'op:pconv?channels=96' --threads 1
   flopscope compare before.json after.json --fail-on 'macs:+1%'
   flopscope compare net.py:old net.py:new --fail-on 'latency:+5%'
+  flopscope compare net.py:old net.py:new -o compared.html
 \b
 The first is what the others are held against. Exit codes: 0 done, 1 a gate of --fail-on failed,
 2 a gate cannot be judged.
@@ -33,6 +34,9 @@ comparison_forms = options.together(
     option("Output", "--json", "json", is_flag=True, help="JSON on stdout: all of it."),
     option("Output", "--md", "md", is_flag=True, help="Markdown tables on stdout."),
     option("Output", "--plot", is_flag=True, help="Pictures in characters: ratios with intervals, kinds."),
+    option("Output", "-o", "--output", "outputs", multiple=True, metavar="FILE",
+           help="Write FILE too: .html .svg .csv .json .md .tex. Repeatable."),
+    option("Output", "--force", is_flag=True, help="Let -o replace a file that flopscope did not write."),
     option("Output", "--top", type=click.IntRange(min=0), metavar="N",
            help="Layers to show of two models: those that differ most. 0: all, in order."),
 )  # fmt: skip
@@ -68,11 +72,12 @@ def compare(words: tuple[str, ...], gates: tuple[str, ...], **given: Any) -> Non
     for gate in gates:
         parse_gate(gate)
     form = comparison_form(given)
+    check_files(words, given)
     contenders = {}
     for name, word in zip(_names(words), words, strict=True):
         contenders[name] = Request.of(word, given).contender(voice)
     found = _compared(contenders, Request.of(words[0], given), voice)
-    show(found, form, given["top"], voice, color=given["color"])
+    show(found, form, voice, words, given)
     _gate(found, gates, voice)
 
 
@@ -89,8 +94,26 @@ def comparison_form(given: dict[str, Any]) -> str:
     return {"md": "markdown"}.get(asked[0], asked[0]) if asked else "text"
 
 
-def show(found: Comparison, form: str, top: int | None, voice: Voice, *, color: str = "auto") -> None:
-    """Print a comparison, and say what the reader should know."""
+def check_files(words: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Refuse files of `-o` that cannot or must not be written, before any work is done.
+
+    Raises:
+        InputError: See `outputs.require_writable`.
+    """
+    outputs.require_writable(
+        given["outputs"], models=words, force=given["force"], writers=outputs.OF_COMPARISONS
+    )
+
+
+def show(found: Comparison, form: str, voice: Voice, words: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Write the files of a comparison, print it, and say what the reader should know.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
+    check_files(words, given)
+    top, color = given["top"], given["color"]
+    outputs.write_comparison(found, given["outputs"], top=top)
     width = terminal_width(sys.stdout) if form in ("text", "plot") else None
     if form == "plot":
         from flopscope.render import Options
@@ -105,6 +128,8 @@ def show(found: Comparison, form: str, top: int | None, voice: Voice, *, color: 
         voice.warning(text)
     for text in found.notes:
         voice.note(text)
+    if given["outputs"]:
+        voice.note(f"wrote {', '.join(given['outputs'])}")
 
 
 def _compared(contenders: dict[str, Any], request: Request, voice: Voice) -> Comparison:

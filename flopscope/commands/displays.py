@@ -77,7 +77,7 @@ class Display:
         known = available(self.options())
         require(self.columns or (), known)
         require([self.sort.removeprefix("-")] if self.sort else (), known)
-        outputs.require_writable(self.outputs, model=model, force=self.force)
+        outputs.require_writable(self.outputs, models=(model,), force=self.force)
 
     def options(self) -> Options:
         """The options for a renderer; without the terminal's."""
@@ -94,7 +94,7 @@ class Display:
         from flopscope.render import render
 
         options = self.options()
-        outputs.require_writable(self.outputs, model=model, force=self.force)
+        outputs.require_writable(self.outputs, models=(model,), force=self.force)
         outputs.write(report, self.outputs, dataclasses.replace(options, messages=True))
         if self.form is None:
             color, width = wants_color(self.color, sys.stdout), terminal_width(sys.stdout)

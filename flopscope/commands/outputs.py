@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from flopscope.errors import InputError
 from flopscope.version import __version__
 
 if TYPE_CHECKING:
+    from flopscope.comparison import Comparison
     from flopscope.render import Options
     from flopscope.reports import Report
 
@@ -29,6 +30,15 @@ RENDERERS = {
     ".trace.json": "chrome-trace",
 }
 """The suffix of a file, two where they are here, and what writes it."""
+OF_COMPARISONS = {
+    ".csv": "csv",
+    ".html": _PAGE,
+    ".json": "json",
+    ".md": "markdown",
+    ".svg": "svg",
+    ".tex": "latex",
+}
+"""The same of a comparison."""
 _SIGNATURES = {
     "markdown": f"<!-- flopscope {__version__} -->\n",
     "svg": f"<!-- flopscope {__version__} -->\n",
@@ -37,26 +47,30 @@ _SIGNATURES = {
 _SIGNED_JSON = re.compile(
     rb'\{"exporter": "flopscope@\d|\{"traceEvents": \[\n\{"name": "process_name", [^\n]{0,80}"flopscope \d'
 )
+_COMPARED = re.compile(rb'\{\s*"format": "flopscope-comparison"|path,kind,output_shape,by,')
 _SIGNED = re.compile(r"(<!-- flopscope \d\S* -->|% flopscope \d\S*|flopscope \d\S* {3}.*)\s*")
 
 
-def require_writable(paths: Sequence[str], *, model: str, force: bool) -> None:
+def require_writable(
+    paths: Sequence[str], *, models: Sequence[str], force: bool, writers: Mapping[str, str] = RENDERERS
+) -> None:
     """Refuse, before any work is done, what could not or must not be written in the end.
 
     Args:
         paths: the files of `-o`.
-        model: what is profiled: its own file is never written to, not even with `force`.
+        models: what is profiled: their own files are never written to, not even with `force`.
         force: replace files that flopscope did not write.
+        writers: what can be written, by suffix.
 
     Raises:
         InputError: A suffix has no writer, a folder is not there, or a file is somebody else's.
     """
-    sources = [Path(place) for place in _files_of(model)]
+    sources = [Path(place) for place in _files_of(models)]
     for place, path in enumerate(map(Path, paths)):
-        if writer_of(path) is None:
+        if writer_of(path, writers) is None:
             raise InputError(
                 f"-o {path}: no output has the suffix {path.suffix!r}.",
-                hint=f"suffixes: {' '.join(RENDERERS)}",
+                hint=f"suffixes: {' '.join(writers)}",
             )
         if any(_same(path, source) for source in sources):
             raise InputError(f"-o {path} is the MODEL itself.", hint="name another file")
@@ -91,10 +105,27 @@ def write(report: Report, paths: Sequence[str], options: Options) -> None:
         write_text(path, text if text.endswith("\n") else f"{text}\n")
 
 
-def writer_of(path: Path) -> str | None:
+def write_comparison(found: Comparison, paths: Sequence[str], *, top: int | None = None) -> None:
+    """Write a comparison to each file, whole or not at all.
+
+    Raises:
+        InputError: A file cannot be written, or there is no ratio that an .svg could show.
+    """
+    from flopscope.reports import write_text
+
+    for path in paths:
+        name = writer_of(Path(path), OF_COMPARISONS) or "json"
+        if name == _PAGE:
+            text = found.to_html()
+        else:
+            text = _SIGNATURES.get(name, "") + found.table(name, top=top)
+        write_text(path, text if text.endswith("\n") else f"{text}\n")
+
+
+def writer_of(path: Path, writers: Mapping[str, str] = RENDERERS) -> str | None:
     """The renderer for a file, by its last two suffixes ("run.trace.json") or its last; None: no such."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    return RENDERERS.get("".join(suffixes[-2:])) or RENDERERS.get("".join(suffixes[-1:]))
+    return writers.get("".join(suffixes[-2:])) or writers.get("".join(suffixes[-1:]))
 
 
 def is_of_times(path: str) -> bool:
@@ -118,7 +149,7 @@ def is_ours(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         head = file.read(4096)
-    if signed(head) or _SIGNED_JSON.match(head):
+    if signed(head) or _SIGNED_JSON.match(head) or _COMPARED.match(head):
         return True
     line = head.partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
     return not head or line in _headers() or _SIGNED.fullmatch(line) is not None
@@ -134,13 +165,13 @@ def _headers() -> Iterator[str]:
         yield from (delimiter.join(plain_columns(options)) for options in shapes)
 
 
-def _files_of(model: str) -> Iterator[str]:
-    """The file that a MODEL argument names, if it names one."""
+def _files_of(models: Sequence[str]) -> Iterator[str]:
+    """The files that MODEL arguments name, of those that name one."""
     from flopscope.loading.addresses import parse_address
 
-    address = parse_address(model)
-    if address.scheme in ("file", "source"):
-        yield address.place
+    for address in map(parse_address, models):
+        if address.scheme in ("file", "source"):
+            yield address.place
 
 
 def _same(one: Path, other: Path) -> bool:

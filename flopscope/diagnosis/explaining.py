@@ -68,6 +68,11 @@ class Why:
     def __str__(self) -> str:
         return self.text
 
+    def _repr_html_(self) -> str:
+        from flopscope.render.notebooks import why_html
+
+        return why_html(self)
+
     def __repr__(self) -> str:
         name, limit = self.path or "the whole", self.layer.limit or "not taken apart"
         codes = ", ".join(finding.code for finding in self.reasons[:3]) or "no finding"

@@ -66,6 +66,11 @@ class Machine:
 
         return machine_text(self)
 
+    def _repr_html_(self) -> str:
+        from flopscope.render.notebooks import machine_html
+
+        return machine_html(self)
+
     def peak(self, dtype: str | None) -> float | None:
         """FLOP/s at best in `dtype`; None where there is no roof for it."""
         return next((peak.flops_per_s for peak in self.peaks if peak.dtype == dtype), None)

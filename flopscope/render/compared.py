@@ -35,6 +35,7 @@ def rendered(comparison: Comparison, name: str, *, top: int | None, width: int |
         "latex": lambda: _latex(comparison, top),
         "plot": lambda: plotted(comparison, Options(width=width)),
         "html": lambda: _html(comparison, top),
+        "svg": lambda: _svg(comparison),
         "csv": lambda: _csv(comparison),
         "json": lambda: _json(comparison),
     }
@@ -132,6 +133,18 @@ def _html(comparison: Comparison, top: int | None) -> str:
     ]
     lines = [f"<p>{escape(line)}</p>" for line in (*_opening(comparison), *_closing(comparison))]
     return "\n".join([*shown, *lines]) + "\n"
+
+
+def _svg(comparison: Comparison) -> str:
+    from flopscope.pictures import ratios
+
+    drawn = ratios(comparison, static=True)
+    if not drawn:
+        raise InputError(
+            "no ratio of times was measured, so there is nothing to draw",
+            hint="compare models rather than saved reports, and without --no-latency",
+        )
+    return drawn + "\n"
 
 
 def _csv(comparison: Comparison) -> str:

@@ -46,7 +46,7 @@ def machine_text(machine: Machine, *, width: int | None = None, plain: bool = Fa
     """
     width = width or WIDTH
     parts = [
-        _wrapped(_header(machine), width),
+        _wrapped(header_lines(machine), width),
         lay_out_ruled(_peak_grid(machine)),
         _wrapped([f"{dtype} has no roof: {reason}" for dtype, reason in machine.absent.items()], width),
         lay_out_ruled(_bandwidth_grid(machine)) if machine.bandwidth else "",
@@ -56,6 +56,12 @@ def machine_text(machine: Machine, *, width: int | None = None, plain: bool = Fa
     ]
     text = "\n\n".join(part for part in parts if part)
     return text.translate(str.maketrans("µ×", "ux")) if plain else text
+
+
+def grids(machine: Machine) -> list[Grid]:
+    """The tables that have rows: peaks, bandwidth, costs of a call."""
+    found = [_peak_grid(machine), _bandwidth_grid(machine), _cost_grid(machine)]
+    return [grid for grid in found if grid.rows]
 
 
 def levels(machine: Machine) -> tuple[tuple[str, Bandwidth], ...]:
@@ -85,7 +91,8 @@ def knee_bytes(machine: Machine) -> int | None:
 # --------------------------------------------------------------------------- tables
 
 
-def _header(machine: Machine) -> Iterator[str]:
+def header_lines(machine: Machine) -> Iterator[str]:
+    """Name, device and threads, and how the roofs were come by."""
     cores = f" of {machine.cores} cores" if machine.cores else ""
     threads = f"{machine.threads} thread{'s' if machine.threads != 1 else ''}{cores}"
     vector = f"vectors of {machine.vector_bytes} bytes" if machine.vector_bytes else ""
