@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -78,9 +79,14 @@ def _title(comparison: Comparison) -> str:
 
 def _badge(comparison: Comparison) -> summary.Badge:
     """The worst word of the sides, with what is said of it."""
-    badges = [summary.badge(report) for report in comparison.reports]
+    pairs = zip(comparison.sides, comparison.reports, strict=True)
+    badges = [_of_side(side, summary.badge(report)) for side, report in pairs]
     order = ("void", "disturbed", "not judged", "good", "counts only")
     return min(badges, key=lambda badge: order.index(badge.word) if badge.word in order else 0)
+
+
+def _of_side(side: Side, badge: summary.Badge) -> summary.Badge:
+    return replace(badge, reasons=tuple(f"{side.name}: {reason}" for reason in badge.reasons))
 
 
 def _verdicts(comparison: Comparison) -> Iterator[tuple[str, str]]:

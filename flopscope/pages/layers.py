@@ -79,6 +79,7 @@ class _Node:
 def layer_table(report: Report) -> Table:
     """The table of all layers, in the order of the run, below the containers that they belong to."""
     columns = [name for name in default_columns(report, Options()) if name != "label"]
+    columns.insert(columns.index("what") + 1, "kind")
     if "limit" in columns and any(layer.headroom is not None for layer in report.layers):
         columns.insert(columns.index("limit") + 1, "headroom")
     lines = tuple(_lines(report, columns))
@@ -100,7 +101,7 @@ def alignment(table: Table) -> str:
     rules = f"{cells}{{text-align:right}}\n" if cells else ""
     if "findings" in table.columns:
         cell = f".layers td:nth-of-type({1 + table.columns.index('findings')})"
-        rules += f"@media (min-width:90rem){{{cell}{{white-space:normal;min-width:9rem}}}}\n"
+        rules += f"@media (min-width:90rem){{{cell}{{white-space:normal;min-width:7.5rem}}}}\n"
     return rules
 
 
