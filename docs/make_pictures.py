@@ -1,4 +1,4 @@
-"""Saved reports -> the pictures of the manual, and the parts of its pages that hold measured numbers.
+"""Saved reports and results -> the pictures of the manual, and the parts of its pages that were measured.
 
     python docs/make_pictures.py              # from docs/data: draw, and write the made parts anew
     python docs/make_pictures.py --measure    # first measure both networks, on a machine at rest
@@ -26,7 +26,13 @@ from flopscope.units import bytes_text, count_text, milliseconds_text, rate_text
 
 DOCS = Path(__file__).resolve().parent
 DATA, DRAWN = DOCS / "data", DOCS / "pictures"
-PAGES = (DOCS / "why-flops-are-not-time.md", DOCS / "tutorial.md", DOCS / "columns" / "index.md")
+PAGES = (
+    DOCS.parent / "README.md",
+    DOCS / "why-flops-are-not-time.md",
+    DOCS / "tutorial.md",
+    DOCS / "columns" / "index.md",
+    DOCS / "conventions.md",
+)
 MODELS = {
     "mobilenet_v3_large": ("torchvision:mobilenet_v3_large", "1,3,224,224"),
     "net": ("net.py:build", "1,64,56,56"),
@@ -37,7 +43,7 @@ DEPTHWISE, POINTWISE = "features.3.block.1.0", "features.3.block.2.0"
 """Neighbours in MobileNetV3-Large: the depthwise convolution of a block, and the pointwise one behind it."""
 
 _PART = re.compile(r"(<!-- made: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-_WIDTH, _DRAWN, _KINDS = 120, 960, 5
+_WIDTH, _README, _DRAWN, _KINDS = 120, 126, 960, 5
 
 
 def main() -> int:
@@ -199,6 +205,32 @@ def _why(reports: Reports) -> str:
     return _fenced(reports["net"].why("depthwise").text)
 
 
+def _readme(reports: Reports) -> str:
+    """What `report` and `why` print of MobileNetV3-Large, cut to a first screen; … for what is left out."""
+    report = reports["mobilenet_v3_large"]
+    printed = report.table("text", top=3, width=_README).splitlines()
+    at = {line.split(" ")[0]: place for place, line in reversed(list(enumerate(printed)))}
+    whole, kinds = at["undisturbed"], at["kind"]
+    lines = [f"$ flopscope report {report.model} --threads 1 -o report.json -o report.html", printed[1]]
+    lines += [*printed[at["layer"] : at["layer"] + 5], "…", *printed[whole : whole + 3], ""]
+    lines += [*printed[kinds : kinds + 7], "…", "", f"$ flopscope why report.json {DEPTHWISE}"]
+    why = report.why(DEPTHWISE).text.splitlines()
+    first = next(place for place, line in enumerate(why) if "compute roof" in line)
+    last = next(place for place, line in enumerate(why) if line.startswith(("  3.", "Parts")))
+    return _fenced("\n".join([*lines, *why[first:last], "…"]))
+
+
+def _peers(section: str) -> Callable[[Reports], str]:
+    """A table of `benchmarks/results/peers.md`, which `benchmarks/peers.py` writes."""
+
+    def table(_: Reports) -> str:
+        results = (DOCS.parent / "benchmarks" / "results" / "peers.md").read_text("utf-8")
+        found = results.split(f"## {section}\n")[1].split("\n## ")[0]
+        return "\n".join(line for line in found.splitlines() if line.startswith("|"))
+
+    return table
+
+
 def _fenced(text: str) -> str:
     return f"```text\n{text.rstrip()}\n```"
 
@@ -207,11 +239,14 @@ PARTS: Mapping[str, Callable[[Reports], str]] = {
     "mobilenet-source": _source("mobilenet_v3_large"),
     "mobilenet-kinds": _kinds,
     "mobilenet-division": _division,
+    "readme": _readme,
     "net-source": _source("net"),
     "net-operators": _operators,
     "net-report": _table,
     "net-layers": _layers,
     "net-why": _why,
+    "peers-contractions": _peers("Contractions"),
+    "peers-rest": _peers("The rest"),
 }
 """The made parts by name."""
 

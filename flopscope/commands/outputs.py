@@ -115,10 +115,8 @@ def write_comparison(found: Comparison, paths: Sequence[str], *, top: int | None
 
     for path in paths:
         name = writer_of(Path(path), OF_COMPARISONS) or "json"
-        if name == _PAGE:
-            text = found.to_html()
-        else:
-            text = _SIGNATURES.get(name, "") + found.table(name, top=top)
+        drawn = found.to_html() if name == _PAGE else found.table(name, top=top)
+        text = _SIGNATURES.get(name, "") + drawn
         write_text(path, text if text.endswith("\n") else f"{text}\n")
 
 
