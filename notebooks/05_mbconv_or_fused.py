@@ -142,7 +142,7 @@ for channels, size in (STAGES[0], STAGES[-1]):
     for name, stack in blocks(channels, size).items():
         report = flopscope.profile(stack, threads=1, effort=EFFORT, max_seconds=0.3 if QUICK else 2)
         frames[f"{channels} x {size}²", name] = {"ms": 1e3 * report.total.latency_s, **parts(report)}
-pd.DataFrame(frames).T
+pd.DataFrame(frames).T.astype(object).fillna("–")
 
 # %% [markdown]
 # *kernel* is what is unexplained where nothing was run alone (quick effort).
@@ -242,10 +242,10 @@ def faster_in(column):
 first, last = stages.iloc[0], stages.iloc[-1]
 display(
     Markdown(
-        f"**With {stages['MACs'].min():.1f} to {stages['MACs'].max():.1f} times the MACs Fused-MBConv takes less "
-        f"time {faster_in('inference')} in inference, {faster_in('channels last')} with channels last, and "
+        f"**With {first['MACs']:.1f} to {last['MACs']:.1f} times the MACs Fused-MBConv takes less time "
+        f"{faster_in('inference')} in inference, {faster_in('channels last')} with channels last, and "
         f"{faster_in('training')} in training; from the first stage to the last its factor in MACs hardly "
-        f"changes, that in bytes grows from {first['bytes']:.2f} to {last['bytes']:.2f}, and with it the one in "
-        f"time, from {first['inference']:.2f} to {last['inference']:.2f}.**"
+        f"changes, that in bytes goes from {first['bytes']:.2f} to {last['bytes']:.2f}, and the one in time "
+        f"from {first['inference']:.2f} to {last['inference']:.2f}.**"
     )
 )
