@@ -216,7 +216,8 @@ def _label(
         inside = box[0] >= _LEFT and box[2] <= page.right and box[1] >= _TOP and box[3] <= page.floor
         if inside and not any(_overlap(box, other) for other in taken):
             taken.append(box)
-            yield brush.text(left, base, words, size=11)
+            halo = {"stroke": brush.colour("ground"), "stroke_width": "3", "paint_order": "stroke"}
+            yield brush.text(left, base, words, size=11, **halo)
             return
 
 
