@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flopscope.records import Ratio, Side
     from flopscope.reports import Report
 
-_ROW, _NAMES, _NUMBERS, _TOP = 30.0, 200.0, 330.0, 26.0
+_ROW, _NAMES, _NUMBERS, _TOP = 30.0, 250.0, 360.0, 26.0
 _COLOURS = {"faster": "part-memory", "slower": "part-overhead"}
 
 
@@ -34,7 +34,7 @@ def ratios(comparison: Comparison, *, width: int = 900, static: bool = False) ->
         zip(comparison.sides, comparison.reports, comparison.ratios, strict=True)
     ):
         y = _TOP + place * _ROW
-        parts.append(brush.text(_NAMES - 12, y + 19, fitting(side.name, _NAMES - 16), anchor="end"))
+        parts.append(brush.text(_NAMES - 12, y + 19, fitting(side.name, _NAMES - 40), anchor="end"))
         parts += _row(ratio, y, room / reach, brush)
         parts.append(brush.text(_NAMES + room + 12, y + 19, _words(side, report, ratio), colour="muted"))
     return brush.svg(width, height + 6, _label(comparison), parts)

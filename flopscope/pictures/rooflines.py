@@ -216,8 +216,10 @@ def _label(
         inside = box[0] >= _LEFT and box[2] <= page.right and box[1] >= _TOP and box[3] <= page.floor
         if inside and not any(_overlap(box, other) for other in taken):
             taken.append(box)
-            halo = {"stroke": brush.colour("ground"), "stroke_width": "3", "paint_order": "stroke"}
-            yield brush.text(left, base, words, size=11, **halo)
+            around = brush.colour("ground")  # a halo, so that a line behind does not cross the name
+            yield brush.text(
+                left, base, words, size=11, stroke=around, stroke_width="3", paint_order="stroke"
+            )
             return
 
 
