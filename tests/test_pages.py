@@ -444,6 +444,14 @@ def test_a_kind_of_anybody_stays_in_its_attribute() -> None:
         assert_harmless(report_page(replace(report, layers=(bad,))))
 
 
+def test_control_characters_are_spelled_out() -> None:
+    report = replace(counted(), notes=("a\x1b[31m\u202eb",), model="net\x00")
+    text = Parsed(report_page(report)).text
+    assert "a\\x1b[31m\\u202eb" in text
+    assert "net\\x00" in text
+    assert not re.search("[\x00\x1b\u202e]", text)
+
+
 def hash_of(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 

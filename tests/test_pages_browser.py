@@ -245,11 +245,15 @@ def test_a_tile_lights_its_twin_and_its_row_and_a_row_its_tiles(show: Open) -> N
     assert page.locator("#layer-1.lit").count() == 1
     assert page.locator("svg .lit").evaluate_all("tiles => tiles.every(tile => tile.dataset.row === '1')")
     assert page.locator('#roofline svg [data-row="1"].lit').count() == 1
+    told = page.locator("#picture figcaption")
+    assert told.inner_text().startswith("a.dw · ")
     page.locator("#layer-0 td").first.hover()
+    assert told.inner_text().startswith("a.conv · ")
     assert page.locator("#layer-1.lit").count() == 0
     assert page.locator('#picture svg [data-row="0"]:not(.lit)').count() == 0
     page.locator("h1").hover()
     assert page.locator(".lit").count() == 0
+    assert told.inner_text() == "Modules by their share of the FLOPs and of the time"
 
 
 def test_the_keyboard_goes_through_tiles_and_to_the_row(show: Open) -> None:

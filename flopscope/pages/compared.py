@@ -19,7 +19,7 @@ from flopscope.pages.sheets import Sheet
 from flopscope.records import Layer, Rewrote, Side
 from flopscope.render.cells import NOT_APPLICABLE
 from flopscope.render.compared_tables import labels_of, layers_of, of_sides, per_item, tables
-from flopscope.render.grid import Grid, printable
+from flopscope.render.grid import Grid
 from flopscope.units import count_text, milliseconds_text, number_text, shape_text
 from flopscope.version import __version__
 
@@ -71,8 +71,8 @@ def comparison_page(comparison: Comparison) -> str:
 
 def _title(comparison: Comparison) -> str:
     """The sides by name; with the model before them where all are that model, done otherwise."""
-    first, *others = [printable(side.name) for side in comparison.sides]
-    models = {printable(report.model) for report in comparison.reports}
+    first, *others = [side.name for side in comparison.sides]
+    models = {report.model for report in comparison.reports}
     names = f"{first} against {', '.join(others)}" if others else first
     return f"{models.pop()}: {names}" if len(models) == 1 and first not in models else names
 
@@ -98,14 +98,14 @@ def _verdicts(comparison: Comparison) -> Iterator[tuple[str, str]]:
             name = f"{side.name} (another function)" if changed else side.name
             taken, low, high = (number_text(value) for value in (ratio.value, ratio.low, ratio.high))
             first = comparison.sides[0].name
-            yield ratio.verdict, printable(f"{name} takes {taken} times as long as {first} ({low} to {high})")
+            yield ratio.verdict, f"{name} takes {taken} times as long as {first} ({low} to {high})"
 
 
 def _models(comparison: Comparison) -> Sheet:
     """What each side is: its model, its input, its letter in the tables where it has one."""
     pairs = zip(labels_of(comparison), comparison.sides, comparison.reports, strict=True)
     rows = [
-        [printable(text) for text in (label, side.name, report.model, report.settings.inputs, _origin(side))]
+        [label, side.name, report.model, report.settings.inputs, _origin(side)]
         for label, side, report in pairs
     ]
     grid = Grid(("in tables", "side", "model", "input", "timing"), ("left",) * 5, rows)
@@ -126,7 +126,7 @@ def _drawn(comparison: Comparison) -> tuple[dict[str, Markup], str]:
     for number, side in enumerate(comparison.sides[:MOST_PICTURES]):
         rows = {str(match.rows[number]): str(place) for place, match in enumerate(comparison.matches)}
         svg = pictures.icicles(comparison.reports[number])
-        pictured[printable(side.name)] = _ROW.sub(partial(_renumbered, rows), svg)
+        pictured[side.name] = _ROW.sub(partial(_renumbered, rows), svg)
     drawn, looks = inked(pictured)
     return {
         name: Markup(svg) for name, svg in drawn.items()
@@ -149,7 +149,7 @@ def _differences(comparison: Comparison) -> Iterator[str]:
         if pair is not None:
             shapes = " and ".join(shape_text(layer.output_shape or ()) for layer in pair)
             text = f"{side.name}: the first layer of another shape is {pair[0].label}: {shapes}"
-            yield printable(text)
+            yield text
 
 
 # --------------------------------------------------------------------------- layers
@@ -191,7 +191,7 @@ def _line(place: int, layers: Sequence[Layer | None], sides: Sequence[Side], *, 
     if len(layers) == 2:
         cells.append(_change(*seconds) if timed else _growth(*macs))
     above, name = split(known[0].label)
-    return Line(place, 1, above, name, known[0].kind, tuple(Cell(printable(c.text), c.value) for c in cells))
+    return Line(place, 1, above, name, known[0].kind, tuple(cells))
 
 
 def _time(seconds: float | None) -> Cell:
@@ -226,7 +226,7 @@ def _rewrites(comparison: Comparison) -> Sheet | None:
 
 
 def _rewrite(name: str, done: Rewrote) -> list[str]:
-    cells = [
+    return [
         name,
         _FUNCTIONS.get(done.function, done.function),
         _difference(done.relative),
@@ -236,7 +236,6 @@ def _rewrite(name: str, done: Rewrote) -> list[str]:
         _some(done.skipped, most=1),
         NOT_APPLICABLE if done.prepare_s is None else f"{done.prepare_s:.1f}",
     ]
-    return [printable(cell) for cell in cells]
 
 
 def _some(texts: Sequence[str], most: int = 3) -> str:
@@ -251,6 +250,5 @@ def _difference(share: float | None) -> str:
 def _refused(comparison: Comparison) -> Sheet | None:
     if not comparison.refused:
         return None
-    rows = [[printable(text) for text in (one.name, one.reason, one.hint or NOT_APPLICABLE)]
-            for one in comparison.refused]  # fmt: skip
+    rows = [[one.name, one.reason, one.hint or NOT_APPLICABLE] for one in comparison.refused]
     return Sheet("Not done", Grid(("rewrite", "why not", "hint"), ("left",) * 3, rows))

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from flopscope.pages import embedded
 from flopscope.records import KINDS
+from flopscope.render.grid import printable
 
 
 def document(template: str, *, what: str, carried: Mapping[str, str], style: str = "", **context: Any) -> str:
@@ -64,7 +65,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_shown,
     )
+
+
+def _shown(value: Any) -> Any:
+    """A text with its control characters spelled out, as in a terminal: reports may come from anybody."""
+    return printable(value) if type(value) is str else value
 
 
 @cache

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from flopscope.records import Layer
 from flopscope.render import Options
 from flopscope.render.cells import cells, default_columns, headings, out_of_proportion, sides, total_cells
-from flopscope.render.grid import printable
 from flopscope.render.parts import Traits, doubtful, traits
 from flopscope.render.rows import Row, layer_row, whole_of
 
@@ -26,6 +25,25 @@ _NUMBERS = (
     *("params", "macs", "flops_share", "bytes", "arithmetic_intensity", "latency_s", "latency_share"),
     *("rate", "headroom", "mark"),
 )
+
+MEANINGS: Mapping[str, str] = {
+    "what": "class and details; of (ops), which are operators of the container itself, what they amount to",
+    "kind": "what the layer is recognised as, by what it does",
+    "output_shape": "of the first call",
+    "params": "parameters; shared ones count once",
+    "macs": "multiply-accumulates of contractions",
+    "flops_share": "share of the FLOPs: 2 for each MAC, and element-wise work",
+    "bytes": "bytes read and written by the operators",
+    "arithmetic_intensity": "FLOPs for each byte read or written",
+    "latency_s": "latency as observed; ~ where it was disturbed. It adds up over layers",
+    "latency_share": "share of the sum of all layers",
+    "rate": "FLOPs over the undisturbed latency; GB/s of layers without MACs",
+    "limit": "the largest of the five parts; with ? where they had to be cut to fit",
+    "headroom": "undisturbed latency over the least possible by the roofs",
+    "findings": "what was found to take time: see Findings below",
+    "mark": "share of the time over share of the FLOPs, from 2 times on and from 1 % of the time on",
+}
+"""What the columns are, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +79,12 @@ class Table:
     numeric: tuple[bool, ...]
     lines: tuple[Line, ...]
     total: tuple[str, ...]
+
+    @property
+    def meanings(self) -> list[tuple[str, str]]:
+        """Headings and what they mean, of the columns that need it."""
+        pairs = zip(self.columns, self.headings, strict=True)
+        return [(heading, MEANINGS[name]) for name, heading in pairs if name in MEANINGS]
 
     @property
     def nested(self) -> bool:
@@ -158,21 +182,21 @@ def _named(layer: Layer) -> tuple[str, str]:
 
 def split(path: str) -> tuple[str, str]:
     """What stands before the last word of a path, its dot included, and that word."""
-    above, dot, name = printable(path).rpartition(".")
+    above, dot, name = path.rpartition(".")
     return above + dot, name
 
 
 def _cells(row: Row, columns: Sequence[str]) -> Iterator[Cell]:
     for name, text in zip(columns, cells(row, columns), strict=True):
         value = _value(row, name) if name in _NUMBERS else ""
-        yield Cell(printable(text), "" if value == text else value)  # a plain number is its own key
+        yield Cell(text, "" if value == text else value)  # a plain number is its own key
 
 
 def _sums(row: Row, columns: Sequence[str]) -> Iterator[Cell]:
     known = [name for name in columns if name in _SUMMED]
     texts = dict(zip(known, cells(row, known), strict=True))
     for name in columns:
-        yield Cell(printable(row["type"]) if name == "what" else printable(texts.get(name, "")))
+        yield Cell(row["type"] if name == "what" else texts.get(name, ""))
 
 
 def _value(row: Row, name: str) -> str:

@@ -12,7 +12,6 @@ from flopscope.pages import commands, embedded, explained, layers, sheets, summa
 from flopscope.pages.documents import document
 from flopscope.pages.inking import inked
 from flopscope.render.closing import closing, sentences
-from flopscope.render.grid import printable
 from flopscope.render.json_text import FORMAT
 from flopscope.units import share_text
 from flopscope.version import __version__
@@ -35,14 +34,14 @@ def report_page(report: Report) -> str:
         style=layers.alignment(table) + looks,
         carried=_carried(report, told),
         report=report,
-        title=printable(report.model) or report.total.type,
+        title=report.model or report.total.type,
         measured=report.total.latency_s is not None,
         badge=summary.badge(report),
         facts=summary.facts(report),
         cards=summary.cards(report),
         drawn=drawn,
-        sentences=[printable(line) for line in sentences(report)],
-        closing=[printable(line).replace("   ", " · ") for line in closing(report)],
+        sentences=sentences(report),
+        closing=[line.replace("   ", " · ") for line in closing(report)],
         table=table,
         kinds=sorted({layer.kind for layer in report.layers}),
         told=told,
@@ -55,7 +54,7 @@ def report_page(report: Report) -> str:
         conventions=sheets.conventions(report),
         uncosted=sheets.uncosted(report),
         coverage=_coverage(report),
-        idle=[printable(layer.path) for layer in report.tree if not layer.calls],
+        idle=[layer.path for layer in report.tree if not layer.calls],
         environment=summary.environment(report),
         settings=summary.settings(report),
         roofs=sheets.roofs(report),
@@ -94,7 +93,7 @@ def _won(report: Report, told: explained.Explained) -> dict[str, Any]:
         return {"to_win": None, "advice": [], "found": None}
     return {
         "to_win": sheets.to_win(report, why, told),
-        "advice": [printable(line) for line in sheets.advice(why)],
+        "advice": sheets.advice(why),
         "found": sheets.found(report, why),
     }
 

@@ -11,7 +11,7 @@ from flopscope.pages.explained import Explained, named
 from flopscope.render import Options
 from flopscope.render.cells import NOT_APPLICABLE
 from flopscope.render.findings import TITLES, remedy_text
-from flopscope.render.grid import Grid, plan, printable
+from flopscope.render.grid import Grid, plan
 from flopscope.render.parts import withheld
 from flopscope.render.phrases import as_float
 from flopscope.render.why_advice import advised
@@ -82,7 +82,7 @@ def to_win(report: Report, why: Why, layers: Explained) -> Sheet | None:
 def _winning(fact: Fact, why: Why, remedies: Sequence[str]) -> list[str]:
     takes, least = as_float(fact.numbers.get("latency_s")), as_float(fact.numbers.get("least_s"))
     whole = why.summary.seconds
-    cells = [
+    return [
         str(fact.numbers["path"]),
         str(fact.numbers["kind"]),
         "?" if takes is None else milliseconds_text(takes),
@@ -93,7 +93,6 @@ def _winning(fact: Fact, why: Why, remedies: Sequence[str]) -> list[str]:
         str(fact.numbers.get("limit") or NOT_APPLICABLE),
         "; ".join(remedies) or NOT_APPLICABLE,
     ]
-    return [printable(cell) for cell in cells]
 
 
 def advice(why: Why) -> list[str]:
@@ -119,7 +118,7 @@ def found(report: Report, why: Why) -> Sheet | None:
             str(finding.numbers.get("most")),
             remedy_text(finding.remedy) if finding.remedy else NOT_APPLICABLE,
         ]
-        rows.append([printable(cell) for cell in cells])
+        rows.append(cells)
     marks = [places.get(str(finding.numbers.get("most"))) for finding in why.reasons]
     headings = (
         "finding",
@@ -172,14 +171,14 @@ def alive(report: Report) -> Sheet | None:
     if not peak.alive:
         return None
     whole = peak.nbytes or 1
-    rows = [[printable(name), bytes_text(size), share_text(size / whole)] for name, size in peak.alive]
+    rows = [[name, bytes_text(size), share_text(size / whole)] for name, size in peak.alive]
     grid = Grid(("what", "bytes", "of the peak %"), ("left", "right", "right"), rows)
     return Sheet("Alive at the peak", grid)
 
 
 def conventions(report: Report) -> Sheet:
     """The totals as others count them."""
-    rows = [[printable(name), count_text(value), f"{value:,}"] for name, value in report.conventions.items()]
+    rows = [[name, count_text(value), f"{value:,}"] for name, value in report.conventions.items()]
     grid = Grid(("convention", "total", "exactly"), ("left", "right", "right"), rows)
     return Sheet("The totals as others count them", grid)
 
@@ -188,7 +187,7 @@ def uncosted(report: Report) -> Sheet | None:
     """Operators without a price."""
     if not report.uncosted:
         return None
-    rows = [[printable(op), str(calls)] for op, calls in report.uncosted.items()]
+    rows = [[op, str(calls)] for op, calls in report.uncosted.items()]
     return Sheet("Operators without a cost formula", Grid(("operator", "calls"), ("left", "right"), rows))
 
 
@@ -210,8 +209,7 @@ def roofs(report: Report) -> list[Sheet]:
         grid = Grid(("working set", "GB/s", "spread %"), ("right", "right", "right"), rows)
         found.append(Sheet("Bandwidth", grid))
     costs = [
-        [_CALLS.get(name, printable(name)), number_text(1e6 * seconds)]
-        for name, seconds in machine.overheads_s.items()
+        [_CALLS.get(name, name), number_text(1e6 * seconds)] for name, seconds in machine.overheads_s.items()
     ]
     if machine.fault_s is not None:
         costs.append([f"page fault of {machine.page_bytes} bytes", number_text(1e6 * machine.fault_s)])
@@ -226,8 +224,7 @@ def _peaks(machine: Machine) -> Sheet:
         for peak in machine.peaks
     ]
     rows += [[dtype, NOT_APPLICABLE, NOT_APPLICABLE, reason] for dtype, reason in machine.absent.items()]
-    shown = [[printable(cell) for cell in row] for row in rows]
-    grid = Grid(("dtype", "GFLOP/s", "spread %", "reached by"), ("left", "right", "right", "left"), shown)
+    grid = Grid(("dtype", "GFLOP/s", "spread %", "reached by"), ("left", "right", "right", "left"), rows)
     return Sheet("Compute roofs", grid)
 
 

@@ -195,8 +195,15 @@
     return tile ? tileKey(tile) : target.closest?.("#table tbody tr[id]")?.id;
   };
   let litKey = null;
+  const captions = new Map(all("figure").map((figure) => [figure, one("figcaption", figure)?.textContent]));
+  const tell = (figure, tile) => {
+    // A title shows itself under a pointer at rest alone: not to a finger, not to a keyboard.
+    const words = tile && one("title", tile)?.textContent.split("\n").join(" \u00b7 ");
+    one("figcaption", figure).textContent = words || captions.get(figure);
+  };
   const light = (key) => {
     if (key === litKey) return;
+    for (const figure of captions.keys()) tell(figure, keyed.get(key)?.find((tile) => figure.contains(tile)));
     for (const element of keyed.get(litKey) ?? []) element.classList.remove("lit");
     for (const element of keyed.get(key) ?? []) element.classList.add("lit");
     litKey = key ?? null;
@@ -227,7 +234,11 @@
   for (const picture of all("svg")) {
     const stops = all("[data-row]", picture);
     if (!stops.length) continue;
-    stops.forEach((tile, place) => tile.setAttribute("tabindex", place ? "-1" : "0"));
+    picture.setAttribute("role", "group"); // what an image holds would not be told
+    stops.forEach((tile, place) => {
+      tile.setAttribute("role", "button");
+      tile.setAttribute("tabindex", place ? "-1" : "0");
+    });
     picture.addEventListener("keydown", (event) => {
       const place = stops.indexOf(event.target.closest("[data-row]"));
       if (place < 0) return;
