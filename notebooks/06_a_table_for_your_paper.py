@@ -226,7 +226,7 @@ faster, plain = (costs[name].total.macs for name in ("fasternet_t0", "mobilenetv
 display(
     Markdown(
         "**Write exact counts with their convention, and latency as a ratio with its interval: “FasterNet-T0 "
-        f"has {faster:,} MACs at 224 × 224 (convolution and linear layers, batch norms not folded), MobileNetV2 "
-        f"{plain:,}; at {SIDE} × {SIDE} with one thread the first {times}.”**"
+        f"has {faster:,} MACs at 224 × 224 (convolution and linear layers, batch norms not folded), "
+        f"MobileNetV2 {plain:,}; at {SIDE} × {SIDE} with one thread the first {times}.”**"
     )
 )

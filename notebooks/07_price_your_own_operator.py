@@ -228,8 +228,8 @@ print(
 )
 display(
     Markdown(
-        "**An operator without a price is named and not hidden in a zero; a function of two lines prices it, at "
-        f"{layer.macs:,} MACs here, and the clock tells what no count does: with {scanned.flops_share:.1%} of the "
-        f"FLOPs it takes {scanned.latency_share:.0%} of the time.**"
+        "**An operator without a price is named and not hidden in a zero; a function of two lines prices "
+        f"it, at {layer.macs:,} MACs here, and the clock tells what no count does: with "
+        f"{scanned.flops_share:.1%} of the FLOPs it takes {scanned.latency_share:.0%} of the time.**"
     )
 )
