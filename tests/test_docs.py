@@ -95,9 +95,10 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:
+    """From it, or from the index of a folder that it links."""
     reached = {file for file, _ in links(DOCS / "index.md")}
-    reached |= {file for file, _ in links(DOCS / "findings" / "index.md")}
-    reached |= {file for file, _ in links(DOCS / "columns" / "index.md")}
+    for index in [file for file in reached if file.name == "index.md"]:
+        reached |= {file for file, _ in links(index)}
     assert set(DOCS.rglob("*.md")) - reached == {DOCS / "index.md"}
 
 
