@@ -50,7 +50,7 @@ def formula(*names: str, whole: bool = True) -> Callable[[Formula], Formula]:
     """Register the decorated function as the price of the ops called `names`.
 
     Args:
-        names: op names without overload, such as "aten::linear". An in-place op ("aten::relu_")
+        names: op names without overload, such as "aten::linear". An in-place op (`aten::relu_`)
             takes the price of its functional base where it has none of its own.
         whole: whether a composite op should be recorded as one op. With False the formula only
             serves where an op arrives undecomposed, and `has_formula` denies it.
