@@ -24,7 +24,11 @@ TOLD = [
         "4.2 % (mobilenetv3_large 1.042, resnet50 0.989",
     ),
     ("instrument, per leaf", "7.4 µs", "7.36 µs"),
-    ("instrument, of the whole", "0.7 to **2.0 %**", "resnet50 0.7 %, efficientnet_b0 1.9 %, fasternet_t0 2 %"),
+    (
+        "instrument, of the whole",
+        "0.7 to **2.0 %**",
+        "resnet50 0.7 %, efficientnet_b0 1.9 %, fasternet_t0 2 %",
+    ),
     ("floors of layers ≥ 1 % from process to process", "median 8.7 %, p90 43 %", "8.7 % (29 layers"),
     ("floors of layers ≥ 1 % from process to process", "median 8.7 %, p90 43 %", "42.8 % (29 layers"),
     ("rank correlation of layers", "0.988; 0.990", "0.988 (median 0.992"),
