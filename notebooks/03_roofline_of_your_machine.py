@@ -135,7 +135,7 @@ placed = under_the_roofs(report)
 placed.drop(columns="kind")
 
 # %%
-# Wide orderings: the rates of dense and depthwise convolutions lie far apart, and that of ReLU below both.
+# Wide orderings: the rates of dense and depthwise convolutions lie far apart, and ReLU's is below both.
 assert placed.loc["convolution", "reached GFLOP/s"] > 2 * placed.loc["depthwise", "reached GFLOP/s"]
 assert placed.loc["depthwise", "reached GFLOP/s"] > placed.loc["relu", "reached GFLOP/s"]
 
@@ -226,8 +226,8 @@ best, worst = answer.loc["pointwise_conv", "reached %"], answer.loc["depthwise_c
 display(
     Markdown(
         f"**One thread of this machine computes {peaks['float32']:.0f} GFLOP/s in float32 at best and moves "
-        f"{curve['GB/s'].max():.0f} GB/s in cache, {curve['GB/s'].iloc[-1]:.0f} GB/s from memory. At these "
-        f"roofs MobileNetV3-Large would take {share:.0f} % of its time: pointwise convolutions reach "
-        f"{best:.0f} % of what the roofs allow, depthwise ones {worst:.0f} %; the rest no roofline shows.**"
+        f"{curve['GB/s'].max():.0f} GB/s in cache, {curve['GB/s'].iloc[-1]:.0f} GB/s from memory; at these "
+        f"roofs MobileNetV3-Large would take {share:.0f} % of its time, for pointwise convolutions reach "
+        f"{best:.0f} % of what the roofs allow, depthwise ones {worst:.0f} %, and why, no roofline shows.**"
     )
 )

@@ -83,6 +83,7 @@ def ends_as_said(notebook):
     assert MADE_ON.search(last[0].text), last[0].text
     sentence = last[1].data["text/markdown"]
     assert re.fullmatch(r"\*\*[A-Z][^*]+[.”]\*\*", sentence), sentence
+    assert not re.search(r"[.] [A-Z]", sentence), "one sentence"
     assert not re.search(r"\bnan\b|\bNone\b", sentence)
 
 
