@@ -22,6 +22,7 @@ from pathlib import Path
 
 PYTHON = {"python", "py", "python3"}
 SHELL = {"console", "bash", "sh", "shell"}
+NOT_CODE = {"text", "json", "toml", "yaml", "latex", "html", "css", "csv", "ini", "diff", "{eval-rst}"}
 COMMAND = re.compile(r"(\$ )?(flopscope|python3?|pip|pytest)( +[a-z./'\"-].*)?$")
 """A line that is to be typed. Output may begin with the program's name too, but its version follows then."""
 
@@ -121,6 +122,8 @@ def kind_of(language: str, code: str, marks: dict[str, str]) -> str:
         return "left out"
     if language in PYTHON:
         return "python"
+    if language and language not in SHELL | NOT_CODE:
+        raise Unreadable(f"a block in {language!r}: {', '.join(sorted(PYTHON | SHELL | NOT_CODE))} are known")
     typed = any(COMMAND.match(line.strip()) for line in code.splitlines())
     return "commands" if language in SHELL or (not language and typed) else "text"
 
@@ -153,8 +156,12 @@ def typed_in(line: str, number: int) -> Iterator[Command]:
     """The commands of one line: a word list for each, parted by `&&` or `;`."""
     reader = shlex.shlex(line, posix=True, punctuation_chars=True)
     reader.whitespace_split = True
+    try:
+        read = [*reader, ";"]
+    except ValueError as reason:
+        raise Unreadable(f"line {number}: {line!r}: {reason}") from reason
     words: list[str] = []
-    for word in [*reader, ";"]:
+    for word in read:
         if word in {";", "&&"}:
             if words:
                 yield command_of(words, number)

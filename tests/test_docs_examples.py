@@ -216,3 +216,42 @@ def named(path: Path) -> str:
 @pytest.mark.parametrize("path", [path for path in PAGES if runs(path)], ids=named)
 def test_a_page_does_what_it_says(path: Path, made: Path, command_line: CommandLine) -> None:
     Reader(path, made, command_line).follow()
+
+
+@pytest.mark.usefixtures("calm", "own_folder")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\n1 / 0\n```\n",
+        "```python\n1 + 1  # 3\n```\n",
+        "```python\nimport no_such_package\n```\n",
+        "```\nflopscope view no-such.json\n```\n",
+        "    flopscope check model.pt --budget 'params<=1'\n",
+        "```console\n$ flopscope check model.pt --budget 'params<=1M'\nok  another line\n```\n",
+        "```console\n$ pip install torch\n```\n",
+        "<!-- exit: 1 -->\n```\nflopscope zoo\n```\n",
+    ],
+)
+def test_a_block_that_does_not_do_what_it_says_is_told(
+    text: str, tmp_path: Path, made: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "page.md").write_text(text, encoding="utf-8")
+    with pytest.raises((AssertionError, ArithmeticError, ImportError, Unreadable)):
+        Reader(tmp_path / "page.md", made, command_line).follow()
+
+
+@pytest.mark.usefixtures("calm", "own_folder")
+def test_blocks_of_a_page_share_names_and_files(
+    tmp_path: Path, made: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "page.md").write_text(
+        "<!-- setup: width = 3 -->\n<!-- file: own.py -->\n```python\nfrom torch import nn\n\n\n"
+        "def build():\n    return nn.Linear(3, 2)\n```\n\n"
+        "<!-- exit: 1 -->\n```console\n$ flopscope check own.py:build -i 5,3 --budget 'macs<=20'\n"
+        "FAILED  macs<=20  actual 30, 50.0 % above the limit\n```\n\n"
+        "```python\nimport own\n\n"
+        "flopscope.count(own.build(), (5, width)).total.macs  # 30\n```\n"
+        "<!-- not run: never -->\n```python\n1 / 0\n```\n",
+        encoding="utf-8",
+    )
+    assert Reader(tmp_path / "page.md", made, command_line).follow() == 2
