@@ -11,6 +11,7 @@ import posixpath
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ INDEXES = {
     "benchmarks/README": "benchmarks",
 }  # fmt: skip
 """Pages whose lists of links are the navigation, and the folders whose pages they list."""
+MADE_BY_USERS = {"flopscope.Spec", "flopscope.Inputs", "flopscope.costs.Work", "flopscope.records.Cost"}
 LINK = re.compile(r"\]\(([^)#:\s]+\.(?:md|ipynb))(?:#[^)\s]*)?\)")
 GROUP = re.compile(r"^\*\*(.+)\*\*$|^##+ (.+)$")
 
@@ -74,7 +76,8 @@ def setup(app: Any) -> None:
     # benchmarks or to the changelog is the same here and where the files are read as they are.
     app.srcdir = type(app.srcdir)(ROOT)
     app.connect("source-read", add_navigation)
-    app.connect("autodoc-process-docstring", keep_properties, priority=600)
+    app.connect("autodoc-process-signature", drop_signature)
+    app.connect("autodoc-process-docstring", read_as_markdown, priority=600)
     app.connect("build-finished", add_front_door)
 
 
@@ -116,10 +119,16 @@ def toctree(caption: str, names: list[str]) -> str:
     return "\n\n```{toctree}\n:hidden:\n" + head + "\n" + "\n".join(f"/{name}" for name in names) + "\n```\n"
 
 
-def keep_properties(_: Any, what: str, __: str, thing: Any, ___: Any, lines: list[str]) -> None:
-    """Undo what napoleon makes of a property: it takes the words before a colon for its type."""
-    if what == "property":
+def drop_signature(_: Any, what: str, name: str, thing: Any, *__: Any) -> tuple[str, None] | None:
+    """Leave out how a record is made that nobody makes but flopscope: its fields are listed below it."""
+    return ("", None) if what == "class" and is_dataclass(thing) and name not in MADE_BY_USERS else None
+
+
+def read_as_markdown(_: Any, what: str, __: str, thing: Any, ___: Any, lines: list[str]) -> None:
+    """Let docstrings mean here what they mean as plain text."""
+    if what == "property":  # napoleon takes the words before a colon for its type
         lines[:] = (inspect.getdoc(thing) or "").splitlines()
+    lines[:] = [re.sub(r"(?<!`)(`[^`\n]+`)(?=\w)", r"\1\\ ", line) for line in lines]  # `Spec`s
 
 
 def add_front_door(app: Any, failure: Exception | None) -> None:
