@@ -23,7 +23,7 @@ from pathlib import Path
 PYTHON = {"python", "py", "python3"}
 SHELL = {"console", "bash", "sh", "shell"}
 NOT_CODE = {"text", "json", "toml", "yaml", "latex", "html", "css", "csv", "ini", "diff", "{eval-rst}"}
-COMMAND = re.compile(r"(\$ )?(flopscope|python3?|pip|pytest)( +[a-z./'\"-].*)?$")
+COMMAND = re.compile(r"(\$ )?(flopscope|python3?|pip|pytest|jupyter|git|eval|scp|ssh)( +[a-z./'\"-].*)?$")
 """A line that is to be typed. Output may begin with the program's name too, but its version follows then."""
 
 PARTS = re.compile(
@@ -124,8 +124,10 @@ def kind_of(language: str, code: str, marks: dict[str, str]) -> str:
         return "python"
     if language and language not in SHELL | NOT_CODE:
         raise Unreadable(f"a block in {language!r}: {', '.join(sorted(PYTHON | SHELL | NOT_CODE))} are known")
-    typed = any(COMMAND.match(line.strip()) for line in code.splitlines())
-    return "commands" if language in SHELL or (not language and typed) else "text"
+    typed = [line for line in code.splitlines() if COMMAND.match(line.strip())]
+    if language == "text":  # so called for its output: a prompt tells what is typed
+        typed = [line for line in typed if line.startswith("$ ")]
+    return "commands" if language in SHELL or (typed and language in {"", "text"}) else "text"
 
 
 # --------------------------------------------------------------------------- command lines

@@ -35,11 +35,12 @@ from flopscope.render import findings
 ROOT = Path(flopscope.__file__).parent.parent
 PAGES = [
     path
-    for path in [
+    for path in (
         ROOT / "README.md",
         *sorted((ROOT / "docs").rglob("*.md")),
         ROOT / "benchmarks" / "README.md",
-    ]
+        ROOT / "notebooks" / "README.md",
+    )
     if path.exists() and "_build" not in path.parts
 ]
 RUN = {"python", "commands", "setup"}

@@ -23,9 +23,11 @@ def test_blocks_are_told_apart_by_language_and_by_how_their_lines_begin(page):
     found = page(
         "# A page\n\n```python\na = 1\n```\n\n```\nflopscope zoo\n```\n\n    flopscope doctor\n"
         "\n```\nflopscope 0.1.0   net.py:build\n```\n\n    r starts as t\n\n```console\n$ ls\n```\n"
+        "```text\n$ flopscope zoo\n```\n```text\nflopscope is so called\n```\n"
     )
     assert [(piece.kind, piece.line) for piece in found] == [
         ("python", 4), ("commands", 8), ("commands", 11), ("text", 14), ("text", 17), ("commands", 20),
+        ("commands", 23), ("text", 26),
     ]  # fmt: skip
     assert found[2].code == "flopscope doctor\n"
 
