@@ -1,4 +1,4 @@
-"""The manual: Markdown pages, notebooks and docstrings -> HTML, by `sphinx-build -W docs docs/_build`.
+"""The manual: Markdown pages, notebooks and docstrings -> HTML, by `sphinx-build -W docs docs/_build/html`.
 
 Pages are written to be read as plain Markdown, so nothing in them is there for Sphinx alone. Links lead from
 file to file, and the navigation is made from the lists of links on the index pages.
@@ -28,7 +28,7 @@ release = version = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
 include_patterns = ["docs/**", "benchmarks/**.md", "notebooks/*.ipynb", "notebooks/*.md", "CHANGELOG.md"]
-exclude_patterns = ["**/_build", "**/.*", ".*", "flopscope", "tests", "build", "dist"]
+exclude_patterns = ["**/_build", "**/jupyter_execute", "**/.*", ".*", "flopscope", "tests", "build", "dist"]
 nitpicky = True
 
 myst_heading_anchors = 4

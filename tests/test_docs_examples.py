@@ -14,7 +14,7 @@ import re
 import sys
 import textwrap
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ PAGES = [
 ]
 RUN = {"python", "commands", "setup"}
 OPTIONAL = ("torchvision", "timm", "matplotlib")
-"""Extras: what needs one is left out where it is missing."""
+"""Extras: where one is missing, a page is followed up to the first piece that takes it."""
 
 REGISTRIES = (
     costs.registry._formulas, diagnosis.RULES, findings.WORDINGS, findings.TITLES, render.registry.RENDERERS,
@@ -64,9 +64,14 @@ class Reader:
         self.names = desk.names(made)
 
     def follow(self) -> int:
-        """Run all pieces in order; return how many were run."""
-        here = [piece for piece in manual.pieces(self.path) if not missing(piece)]
-        return sum(bool(getattr(self, piece.kind.replace(" ", "_"))(piece)) for piece in here)
+        """Run the pieces in order, up to one that takes a missing extra; return how many were run."""
+        done = 0
+        for piece in manual.pieces(self.path):
+            if lacks(extras(piece)):
+                break  # what follows may build on it
+            if not lacks(piece.marks.get("needs", "").split()):
+                done += getattr(self, piece.kind.replace(" ", "_"))(piece)
+        return done
 
     def text(self, piece: Piece) -> bool:
         return False
@@ -95,14 +100,14 @@ class Reader:
         return True
 
     def commands(self, piece: Piece) -> bool:
-        todo = [command for command in manual.commands(piece) if not lacking(command.words)]
+        todo = manual.commands(piece)
         failed = 0  # the line whose other commands are not run, as a shell does it after &&
         for command in todo:
             allowed = piece.marks.get("exit", "0") if command.line == todo[-1].line else "0"
             codes = {int(code) for code in allowed.split(" or ")}
             if command.line != failed and self.type(command, codes, "output varies" in piece.marks):
                 failed = command.line
-        return bool(todo)
+        return True
 
     def type(self, command: Command, allowed: set[int], varies: bool) -> int:
         where = f"{self.path.name}:{command.line}: {' '.join(command.words)}"
@@ -132,21 +137,15 @@ def promises(code: str) -> dict[int, Any]:
     return found
 
 
-def missing(piece: Piece) -> bool:
-    """Whether a piece needs what is not installed: by its mark, or as an extra that it names."""
-    named = [name for name in OPTIONAL if re.search(rf"\b{name}\b", piece.code) and piece.kind == "python"]
-    return any(
-        importlib.util.find_spec(name) is None for name in [*named, *piece.marks.get("needs", "").split()]
-    )
+def lacks(names: Iterable[str]) -> bool:
+    """Whether one of these packages is not installed."""
+    return any(importlib.util.find_spec(name) is None for name in names)
 
 
-def lacking(words: Sequence[str]) -> bool:
-    """Whether a command is about a model of an extra that is not installed."""
-    return any(
-        word.startswith(f"{name}:") and importlib.util.find_spec(name) is None
-        for word in words
-        for name in OPTIONAL
-    )
+def extras(piece: Piece) -> list[str]:
+    """The extras that a piece to be run names."""
+    found = [name for name in OPTIONAL if re.search(rf"\b{name}\b", piece.code)]
+    return found if piece.kind in RUN else []
 
 
 def kept(device: str = "cpu", threads: int | None = None, **_: Any) -> Machine:
