@@ -35,6 +35,7 @@ myst_heading_anchors = 4
 myst_links_external_new_tab = False
 nb_execution_mode = "off"  # notebooks come with their outputs; notebooks/build.py runs them
 highlight_language = "none"
+smartquotes = False  # `--effort` is no dash, and "" no pair of curls
 default_role = "code"  # in docstrings, `x` is code, as in the pages
 
 autodoc_member_order = "bysource"
