@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import operator
-import re
 import typing
 from typing import TYPE_CHECKING
 
 from flopscope.errors import BudgetError
-from flopscope.records import Violation
+from flopscope.records import KINDS, Violation
 from flopscope.units import bytes_text, count_text, number_text, parse_quantity, rate_text, seconds_text
 
 if TYPE_CHECKING:
     from flopscope.reports import Report
 
 _OPERATORS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
-_BUDGET = re.compile(r"\s*(?P<metric>[\w.]+)\s*(?P<operator><=|>=|==|<|>)\s*(?P<limit>.+)")
 _LAYER_METRICS = {
     **dict.fromkeys(("params", "macs", "flops", "calls", "arithmetic_intensity"), ""),
     **dict.fromkeys(("param_bytes", "bytes", "bytes_read", "bytes_written"), "B"),
@@ -24,7 +22,9 @@ _LAYER_METRICS = {
     "bytes_per_s": "B/s",
 }
 _REPORT_METRICS = {"peak_activation_bytes": "B", "buffer_bytes": "B"}
-
+_CONVENTIONS = dict.fromkeys(("fvcore_like", "winograd_muls", "params_folded"), "")
+_METRICS = {**_LAYER_METRICS, **_REPORT_METRICS, **_CONVENTIONS}
+"""What can be limited, and the unit of each; of one kind, `_LAYER_METRICS` alone."""
 
 MEASURED = ("latency", "latency_s", "latency_floor_s", "flops_per_s", "bytes_per_s")
 """Metrics that take a measurement to judge."""
@@ -34,7 +34,7 @@ def parsed(budget: str) -> tuple[str, str, str]:
     """Take a budget apart: "macs<=600M" is a metric, a sign and a limit.
 
     Raises:
-        BudgetError: It has another form, or its limit is no number.
+        BudgetError: It has another form, its metric or kind is unknown, or its limit no number of its unit.
     """
     sign = next((sign for sign in _OPERATORS if sign in budget), "")
     metric, _, limit = (part.strip() for part in budget.partition(sign)) if sign else ("", "", "")
@@ -43,8 +43,14 @@ def parsed(budget: str) -> tuple[str, str, str]:
             f"not a budget: {budget!r}",
             hint="a metric, one of <= < >= > ==, and a limit, quoted: 'macs<=600M', 'latency<5ms'",
         )
+    kind, _, name = metric.rpartition(".")
+    known = _LAYER_METRICS if kind else _METRICS
+    if name not in known:
+        raise BudgetError(f"unknown metric {metric!r} in {budget!r}", hint=f"metrics: {', '.join(known)}")
+    if kind and kind not in KINDS:
+        raise BudgetError(f"unknown kind {kind!r} in {budget!r}", hint=f"kinds: {', '.join(KINDS)}")
     try:
-        parse_quantity(limit)
+        parse_quantity(limit, unit=known[name])
     except BudgetError as wrong:
         raise BudgetError(f"budget {budget!r}: {wrong}", hint=wrong.hint) from wrong
     return metric, sign, limit
@@ -54,27 +60,15 @@ def judge(report: Report, budget: str) -> tuple[bool, Violation]:
     """Tell whether a budget is kept, and the numbers by which it was judged.
 
     Raises:
-        BudgetError: The budget cannot be read, or its metric is unknown or was not measured.
+        BudgetError: The budget cannot be read, or its metric was not measured or its kind is not there.
     """
-    found = _BUDGET.fullmatch(budget)
-    if found is None:
-        raise BudgetError(
-            f"not a budget: {budget!r}",
-            hint="write metric, one of <= < >= > ==, and a limit, as in 'macs<=600M' or 'latency<5ms'",
-        )
-    metric = found["metric"]
+    metric, sign, limit = parsed(budget)
     kind, _, name = metric.rpartition(".")
-    known = {**_LAYER_METRICS, **_REPORT_METRICS, **dict.fromkeys(report.conventions, "")}
-    if kind:
-        known = _LAYER_METRICS
-    if name not in known:
-        raise BudgetError(f"unknown metric {metric!r} in {budget!r}", hint=f"metrics: {', '.join(known)}")
     actual = _metric(report, kind, name)
     if actual is None:
         raise BudgetError(f"{metric} was not measured", hint="profile with latency, or drop this budget")
-    limit = parse_quantity(found["limit"], unit=known[name])
-    kept = _OPERATORS[found["operator"]](actual, limit)
-    return kept, Violation(budget.strip(), metric, actual, limit)
+    bound = parse_quantity(limit)
+    return _OPERATORS[sign](actual, bound), Violation(budget.strip(), metric, actual, bound)
 
 
 def value_text(metric: str, value: float) -> str:
@@ -92,6 +86,8 @@ def value_text(metric: str, value: float) -> str:
 
 def excess_text(actual: float, limit: float) -> str:
     """How far off a value is, as a share of the limit, or in times the limit where it is far above."""
+    if not limit:
+        return "above the limit" if actual else "at the limit"
     share = (actual - limit) / limit
     if share > 1:
         return f"{number_text(actual / limit)} times the limit"

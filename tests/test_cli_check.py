@@ -40,6 +40,13 @@ def test_a_broken_budget_ends_with_1_and_says_by_how_much(flop: CommandLine) -> 
         "FAILED  flops>=2k   actual 1.00 k (1000), 50.0 % below the limit\n"  # 1 - 1000 / 2000
         "FAILED  macs<100    actual 400, 4.00 times the limit\n"
     )
+    assert flop("check", "r.json", "-b", "macs==0").out == "FAILED  macs==0  actual 400, above the limit\n"
+
+
+def test_a_budget_that_cannot_be_read_is_refused_before_any_work(flop: CommandLine) -> None:
+    said = flop("check", "not-there.json", "-b", "macz<=3")
+    assert said.code == 2
+    assert "unknown metric 'macz'" in said.err
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,9 @@ def test_every_sign_and_unit(flop: CommandLine, budget: str, code: int, actual: 
         ("<=3", "not a budget: '<=3'."),
         ("macs<=many", "not a quantity: 'many'"),
         ("macz<=3", "unknown metric 'macz'"),
-        ("conv3.macs<=3", "no layer of kind 'conv3'"),
+        ("conv3.macs<=3", "unknown kind 'conv3'"),
+        ("recurrent.macs<=3", "no layer of kind 'recurrent'"),
+        ("conv.peak_activation_bytes<=3", "unknown metric 'conv.peak_activation_bytes'"),
         ("latency<=3MB", "is in B"),
     ],
 )

@@ -37,7 +37,7 @@ DOORS: dict[str, set[str]] = {
     },
     "render": {"comparison", "diagnosis", "pictures", "reports"},  # a finding's wording stands by its tables
     "budgets": {"render", "reports"},  # sums by kind are those of the tables; the type of what is judged
-    "testing": {"budgets", "comparison", "reports"},  # the rest by the names that everybody has
+    "testing": {"budgets", "comparison", "pages", "reports"},  # `pages`: the command that shows a report
     "pictures": {"comparison", "render", "reports", "roofline"},  # parts and levels are those of the tables
     "pages": {"comparison", "diagnosis", "pictures", "render", "reports"},  # tables, pictures, explanations
     "reports": {"budgets", "diagnosis", "pages", "pictures", "render"},  # data meets its display, in methods

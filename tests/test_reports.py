@@ -140,7 +140,8 @@ def test_budgets_that_are_kept() -> None:
     [
         ("mac<=1", "unknown metric 'mac'", "macs"),
         ("conv.buffer_bytes<=1", "unknown metric", "macs"),
-        ("gizmo.macs<=1", "no layer of kind 'gizmo'", "conv, depthwise_conv, elementwise"),
+        ("gizmo.macs<=1", "unknown kind 'gizmo'", "conv, pointwise_conv, depthwise_conv"),
+        ("recurrent.macs<=1", "no layer of kind 'recurrent'", "conv, depthwise_conv, elementwise"),
         ("macs", "not a budget", "macs<=600M"),
         ("macs<=lots", "not a quantity", "600M"),
         ("macs<=600m", "fractions", "600M"),

@@ -121,7 +121,7 @@ def _markdown(report: Report, budgets: list[Budget], verdicts: list[Verdict]) ->
 
     rows = [
         ["kept" if kept else "**broken**", f"`{budget.text}`", value_text(budget.metric, actual),
-         "" if kept or not limit else excess_text(actual, limit)]
+         "" if kept else excess_text(actual, limit)]
         for budget, (kept, actual, limit) in zip(budgets, verdicts, strict=True)
     ]  # fmt: skip
     table = lay_out(Grid(["", "budget", "actual", ""], ["left", "left", "right", "left"], rows), "pipe")
@@ -132,7 +132,7 @@ def _parsed(text: str) -> Budget:
     """Take a budget apart before any work is done.
 
     Raises:
-        Misuse: It has another form.
+        Misuse: It has another form, its metric or kind is unknown, or its limit is in another unit.
     """
     try:
         metric, sign, limit = parsed(text)
@@ -145,7 +145,7 @@ def _judged(report: Report, budget: Budget) -> tuple[bool, float, float]:
     """Whether a budget is kept, the actual value and the limit.
 
     Raises:
-        Misuse: The metric is unknown or was not measured, or the limit is in another unit.
+        Misuse: The metric was not measured, or no layer is of the kind.
     """
     try:
         kept, numbers = judge(report, budget.text)
@@ -162,5 +162,5 @@ def _lines(budgets: list[Budget], verdicts: list[tuple[bool, float, float]], *, 
         if color:
             word = f"\x1b[{32 if kept else 31}m{word}\x1b[0m"
         line = f"{word}  {budget.text:<{widest}}  actual {value_text(budget.metric, actual)}"
-        lines.append(line + (f", {excess_text(actual, limit)}" if not kept and limit else ""))
+        lines.append(line if kept else f"{line}, {excess_text(actual, limit)}")
     return lines

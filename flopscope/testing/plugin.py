@@ -41,7 +41,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     marks = list(item.iter_markers(MARKER))
     if not marks:
         return
-    from flopscope.testing.meters import budgets_of
+    from flopscope.testing.meters import budgets_of, refusal
 
     if FIXTURE not in getattr(item, "fixturenames", ()):
         pytest.fail(
@@ -50,7 +50,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     try:
         budgets_of(marks)
     except BudgetError as wrong:
-        pytest.fail(f"{wrong}\n{wrong.hint or ''}".rstrip(), pytrace=False)
+        raise refusal(wrong) from None
 
 
 @pytest.fixture
@@ -64,19 +64,30 @@ def flopscope_meter(request: pytest.FixtureRequest) -> Meter:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fail a test whose budgets nothing was held against; keep what it counted for the summary."""
     try:
-        outcome = yield
+        yield
     finally:
-        meter = pyfuncitem.stash.get(_METER, None)
+        meter = item.stash.get(_METER, None)
         for line in meter.counted if meter else ():
-            pyfuncitem.user_properties.append((_PROPERTY, line))
+            item.user_properties.append((_PROPERTY, line))
     if meter and meter.budgets and not meter.counted:
         pytest.fail(
             f"{MARKER}: the test counted no model, so no budget was held against anything", pytrace=False
         )
-    return outcome
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the largest layers below a test whose model broke a budget."""
+    report = yield
+    meter = item.stash.get(_METER, None)
+    if meter and call.when == "call" and report.failed:
+        report.sections += meter.tables
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
