@@ -107,7 +107,7 @@ class Comparison:
             The sides that got worse by more than was allowed; none means all is well.
 
         Raises:
-            BudgetError: A gate cannot be read, or latencies were not measured in this run.
+            BudgetError: A gate cannot be read, or latencies were not measured in this run, or are void.
         """
         return [found for gate in gates for found in self._regressions(*parse_gate(gate))]
 
@@ -173,11 +173,16 @@ class Comparison:
 
     def _slower(self, allowed: float) -> list[Regression]:
         found = []
-        for side, ratio in zip(self.sides[1:], self.ratios[1:], strict=True):
+        for side, report, ratio in list(zip(self.sides, self.reports, self.ratios, strict=True))[1:]:
             if ratio is None:
                 raise BudgetError(
                     f"latency of {side.name} and {self.sides[0].name} was not measured in one run",
                     hint="compare the models themselves, not saved reports, and without --no-latency",
+                )
+            if _VOID in (_word(self.reports[0]), _word(report)):
+                raise BudgetError(
+                    f"timing of {side.name} against {self.sides[0].name} is void, so that it judges nothing",
+                    hint="measure again on a machine at rest, or gate counts: 'macs:+1%'",
                 )
             if ratio.low - 1 > allowed:
                 found.append(Regression(side.name, "latency", ratio.value - 1, allowed))

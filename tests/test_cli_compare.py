@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import made_reports
 import pytest
 from command_lines import NET, CommandLine
 
 import flopscope
+from flopscope import quality
+from flopscope.records import Quality
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def test_json_is_alone_on_stdout(run: CommandLine, net: Path) -> None:
     assert top["sides"][1]["verdict"] in ("faster", "slower", "same", "unclear")
 
 
-def test_gates_end_with_1_and_what_cannot_be_judged_does_too(
+def test_gates_end_with_1_and_what_cannot_be_judged_with_2(
     run: CommandLine, net: Path, tmp_path: Path
 ) -> None:
     for width in (4, 8):
@@ -49,8 +52,14 @@ def test_gates_end_with_1_and_what_cannot_be_judged_does_too(
     assert failed.code == 1
     assert "macs +" in failed.err
     unjudged = run("compare", narrow, wide, "--fail-on", "latency:+5%")
-    assert unjudged.code == 1
+    assert unjudged.code == 2
     assert "not measured in one run" in unjudged.err
+    worse = run("compare", narrow, wide, "--fail-on", "latency:+5%", "--fail-on", "macs:+1%")
+    assert worse.code == 1  # what got worse is told, whatever else could not be judged
+    assert "macs +" in worse.err
+    both = run("compare", narrow, wide, "--fail-on", "latency:+5%", "--no-latency")
+    assert both.code == 2
+    assert "--no-latency was given" in both.err
 
 
 @pytest.mark.parametrize(
@@ -58,7 +67,9 @@ def test_gates_end_with_1_and_what_cannot_be_judged_does_too(
     [
         (["compare", "only.json"], 2, "at least two"),
         (["compare", "zoo:nothing", "zoo:resnet18"], 3, "the zoo has no network"),
-        (["compare", "a", "b", "--fail-on", "macs+1"], 1, "not a gate"),
+        (["compare", "a", "b", "--fail-on", "macs+1"], 2, "not a gate"),
+        (["compare", "a", "b", "--fail-on", "mac:+1%"], 2, "unknown metric 'mac'"),
+        (["compare", "a", "b", "--machine", "a100-40gb"], 2, "does not go with compare"),
         (["compare", "a", "b", "--csv", "--json"], 2, "exclude each other"),
         (["whatif"], 2, "MODEL is missing"),
         (["whatif", "zoo:resnet18", "fold-nb"], 2, "no rewrite 'fold-nb'"),
@@ -137,6 +148,31 @@ def test_a_picture_of_ratios_needs_ratios(run: CommandLine, saved: Path, net: Pa
     said = run("compare", address, address, "-i", "1,3,8,8", "--max-seconds", "0.2", "-o", "cmp.svg")
     assert said.code == 0
     assert "<svg" in (saved / "cmp.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["compare", "whatif"])
+def test_strict_refuses_disturbed_timing_after_showing_it(
+    run: CommandLine, net: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    found = Quality("disturbed", ("somebody else was busy",), "wait")
+    monkeypatch.setattr(quality, "assess", lambda timings, machine=None: found)
+    others = [f"{net}:build?width=8"] if command == "compare" else ["channels-last"]
+    words = (command, f"{net}:build", *others, "-i", "1,3,8,8", "--max-seconds", "0.2", "--csv")
+    assert run(*words).code == 0
+    said = run(*words, "--strict")
+    assert said.code == 5
+    assert said.out.startswith("path,kind,")
+    assert "timing is disturbed: somebody else was busy" in said.err
+
+
+def test_strict_refuses_ops_without_a_price(run: CommandLine, tmp_path: Path) -> None:
+    for name, uncosted in (("a", {}), ("b", {"x::y": 2})):
+        made_reports.report(uncosted=uncosted).save(tmp_path / f"{name}.json")
+    both = (tmp_path / "a.json", tmp_path / "b.json")
+    assert run("compare", *both).code == 0
+    said = run("compare", *both, "--strict")
+    assert said.code == 5
+    assert "ops without a price: x::y" in said.err
 
 
 def test_whatif_writes_files_too(run: CommandLine, saved: Path, net: Path) -> None:

@@ -99,6 +99,10 @@ def test_a_void_measurement_gets_no_verdict_but_keeps_its_numbers() -> None:
     assert found.ratios[1] is not None
     assert (found.ratios[1].value, found.ratios[1].verdict) == (2.0, "unclear")
     assert "timing is void" in found.notes[0]
+    with pytest.raises(BudgetError, match="timing of b against a is void") as caught:
+        found.check("latency:+5%")
+    assert "macs:+1%" in caught.value.hint
+    assert found.check("macs:+1%") == []
 
 
 # ------------------------------------------------------------------------- layers

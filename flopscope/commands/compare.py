@@ -13,6 +13,7 @@ from flopscope.commands.requests import Request
 from flopscope.commands.streams import emit, is_rich, reserved_stdout, terminal_width, wants_color
 from flopscope.commands.usage import Command, Misuse, option
 from flopscope.commands.voices import Voice, captured_warnings
+from flopscope.errors import BudgetError, MeasurementError
 
 if TYPE_CHECKING:
     from flopscope.comparison import Comparison
@@ -64,13 +65,14 @@ def compare(words: tuple[str, ...], gates: tuple[str, ...], **given: Any) -> Non
     Models are timed in turns of one run, so that what drifts drifts for all; the ratio comes with an
     interval and a verdict. Saved reports are compared by their counts, without a verdict on latency.
     """
-    from flopscope.comparison import parse_gate
-
     voice = Voice.of(given)
     if len(words) < 2:
         raise Misuse("compare takes at least two models or reports.", hint="flopscope compare A B")
-    for gate in gates:
-        parse_gate(gate)
+    if given["machine"]:
+        raise Misuse(
+            "--machine does not go with compare.", hint="ratios are held against no roof: leave it out"
+        )
+    _require_gates(gates, given)
     form = comparison_form(given)
     check_files(words, given)
     contenders = {}
@@ -79,6 +81,7 @@ def compare(words: tuple[str, ...], gates: tuple[str, ...], **given: Any) -> Non
     found = _compared(contenders, Request.of(words[0], given), voice)
     show(found, form, voice, words, given)
     _gate(found, gates, voice)
+    require_trust(found, given)
 
 
 def comparison_form(given: dict[str, Any]) -> str:
@@ -159,12 +162,60 @@ def _names(words: Sequence[str]) -> list[str]:
             for place, word in enumerate(words)]  # fmt: skip
 
 
+def require_trust(found: Comparison, given: Mapping[str, Any]) -> None:
+    """With `--strict`: refuse ops without a price, and timing that was disturbed.
+
+    Raises:
+        MeasurementError: There is either; what was found has been shown by then.
+    """
+    if not given["strict"]:
+        return
+    for side, report in zip(found.sides, found.reports, strict=True):
+        if report.uncosted:
+            raise MeasurementError(
+                f"{side.name}: ops without a price: {', '.join(report.uncosted)}",
+                hint="give them one with flopscope.register_formula, or leave --strict out",
+            )
+        if side.measured and report.quality is not None and report.quality.word != "good":
+            reasons = "; ".join(report.quality.reasons)
+            raise MeasurementError(
+                f"{side.name}: timing is {report.quality.word}: {reasons}", hint=report.quality.remedy
+            )
+
+
+def _require_gates(gates: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Refuse gates that cannot be read or judged, before any work is done.
+
+    Raises:
+        Misuse: There is one.
+    """
+    from flopscope.comparison import parse_gate
+
+    try:
+        metrics = [parse_gate(gate)[0] for gate in gates]
+    except BudgetError as wrong:
+        raise Misuse(f"{wrong}.", hint=wrong.hint) from wrong
+    if "latency" in metrics and given["no_latency"]:
+        raise Misuse("a gate asks for latency, and --no-latency was given.", hint="drop one of the two")
+
+
 def _gate(found: Comparison, gates: Sequence[str], voice: Voice) -> None:
-    """Exit 1 where a side got worse by more than was allowed."""
-    regressions = found.check(*gates)
+    """Exit 1 where a side got worse by more than was allowed.
+
+    Raises:
+        Misuse: Nothing did, but a gate cannot be judged by what was measured.
+    """
+    regressions, unjudged = [], None
+    for gate in gates:
+        try:
+            regressions += found.check(gate)
+        except BudgetError as wrong:
+            unjudged = wrong
     for worse in regressions:
         voice.error(
             f"{worse.side}: {worse.metric} +{100 * worse.rise:.2f} %, allowed +{100 * worse.allowed:g} %"
         )
     if regressions:
         raise click.exceptions.Exit(1)
+    if unjudged is not None:
+        raise Misuse(f"{unjudged}.", hint=unjudged.hint)

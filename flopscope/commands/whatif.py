@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flopscope.commands import options
-from flopscope.commands.compare import check_files, comparison_form, comparison_forms, show
+from flopscope.commands.compare import check_files, comparison_form, comparison_forms, require_trust, show
 from flopscope.commands.requests import Request
 from flopscope.commands.streams import reserved_stdout
 from flopscope.commands.usage import Command, Misuse
@@ -50,11 +50,16 @@ def whatif(words: tuple[str, ...], **given: Any) -> None:
     for name in ("train", "optimizer"):
         if given[name]:
             raise Misuse(f"--{name} does not go with whatif.", hint="flopscope compare times training steps")
+    if given["machine"]:
+        raise Misuse(
+            "--machine does not go with whatif.", hint="ratios are held against no roof: leave it out"
+        )
     check_files(words[:1], given)
     request = Request.of(words[0], given)
     model, inputs = request.opened_model(voice)
     found = _supposed(model, inputs, words[1:], request, voice)
     show(found, form, voice, words[:1], given)
+    require_trust(found, given)
 
 
 def _supposed(model: Any, inputs: Any, names: tuple[str, ...], request: Request, voice: Voice) -> Comparison:
