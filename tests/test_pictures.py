@@ -149,7 +149,7 @@ def test_doubts_are_part_of_the_picture(given: dict[str, Any], words: str) -> No
 def test_without_latencies_the_upper_half_is_drawn_and_says_so() -> None:
     svg = pictures.icicles(made.report(made.conv(), made.depthwise()), width=1020, static=True)
     assert widths(svg, COLOURS["conv"].light) == pytest.approx([750])  # 600 of 800, once
-    assert "time was not measured" in svg
+    assert "Time was not measured." in svg
 
 
 def test_uncosted_ops_make_the_total_a_lower_bound() -> None:

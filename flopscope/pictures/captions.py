@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flopscope.pictures.shapes import fitting
 from flopscope.units import count_text, seconds_text, share_text
 
 if TYPE_CHECKING:
+    from flopscope.pictures.shapes import Brush
+    from flopscope.pictures.tiles import Tile
     from flopscope.records import Layer
     from flopscope.reports import Report
+
+HEAD = 54.0
+"""The height of a title."""
+_EDGE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +44,37 @@ def sums(report: Report) -> tuple[Sum, ...]:
     return tuple(sorted(found, key=lambda item: -max(item.flops, item.time or 0.0)))
 
 
-def of_layer(layer: Layer, flops: float, time: float | None) -> str:
+def shares(item: Sum) -> str:
+    """Both shares of a kind in words."""
+    flops = f"{share_text(item.flops)} % of FLOPs"
+    return flops if item.time is None else f"{flops}, {share_text(item.time)} % of time"
+
+
+def told(kinds: Sequence[Sum]) -> str:
+    """The greatest kinds, for those who cannot see a picture."""
+    return "; ".join(f"{item.kind}: {shares(item)}" for item in kinds[:5])
+
+
+def of_tile(layer: Layer, tile: Tile) -> str:
     """What a layer is, its FLOPs and its time with their shares of the whole."""
+    if tile.more:
+        return f"{layer.label} and {tile.more} neighbours, too narrow to be seen apart"
     what = " ".join(word for word in (layer.type, layer.detail) if word)
-    words = [layer.label, f"{layer.kind}, {what}", f"{count_text(layer.flops)} FLOPs, {share_text(flops)} %"]
-    if time is None or layer.latency_s is None:
+    share = share_text(tile.flops[1] - tile.flops[0])
+    words = [layer.label, f"{layer.kind}, {what}", f"{count_text(layer.flops)} FLOPs, {share} %"]
+    if tile.time is None or layer.latency_s is None:
         words.append("not measured")
     else:
-        words.append(f"{seconds_text(layer.latency_s)}, {share_text(time)} % of the time")
+        share = share_text(tile.time[1] - tile.time[0])
+        words.append(f"{seconds_text(layer.latency_s)}, {share} % of the time")
     return "\n".join(words)
+
+
+def head(report: Report, brush: Brush, title: str, width: float) -> Iterator[str]:
+    """The title of a picture that stands alone, and below it what ran where; `HEAD` high."""
+    room = width - 2 * _EDGE
+    yield brush.text(_EDGE, 26, fitting(title, room, 18), size=18, bold=True)
+    yield brush.text(_EDGE, 45, fitting(ran_on(report), room), colour="muted")
 
 
 def doubt(report: Report) -> str:

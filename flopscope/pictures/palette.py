@@ -18,6 +18,23 @@ class Colour:
     light: str
     dark: str
 
+    @property
+    def text(self) -> Colour:
+        """What can be read on it: black or white, of which one always has 4.5:1."""
+        return Colour(_readable(self.light), _readable(self.dark))
+
+
+def _readable(ground: str) -> str:
+    """The one of black and white that stands out more, by WCAG's relative luminance."""
+    red, green, blue = (_linear(int(ground[place : place + 2], 16) / 255) for place in (1, 3, 5))
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    white, black = 1.05 / (luminance + 0.05), (luminance + 0.05) / 0.05
+    return "#ffffff" if white >= black else "#000000"
+
+
+def _linear(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
+
 
 GROUND = Colour("#ffffff", "#12151a")
 INK = Colour("#1b1f24", "#e7eaee")
@@ -71,6 +88,8 @@ PARTS: Mapping[str, Colour] = {
 NAMED: Mapping[str, Colour] = {
     **{f"kind-{kind}": colour for kind, colour in COLOURS.items()},
     **{f"part-{part}": colour for part, colour in PARTS.items()},
+    **{f"on-{kind}": colour.text for kind, colour in COLOURS.items()},
+    **{f"on-{part}": colour.text for part, colour in PARTS.items()},
     "ground": GROUND,
     "ink": INK,
     "muted": MUTED,

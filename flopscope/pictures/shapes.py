@@ -11,8 +11,19 @@ from flopscope.pictures.palette import NAMED
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 SIZE = 12
 """Of texts, in the picture's own units."""
-WIDE = 0.56
-"""An ample mean width of a character of such fonts, in font sizes."""
+
+_WIDTHS = {
+    **dict.fromkeys(" ',./:;IJ\\ijl|", 0.33),
+    **dict.fromkeys("!()-[]frt", 0.42),
+    **dict.fromkeys('"*?_`csz', 0.53),
+    **dict.fromkeys("ABCKNRUVXZ", 0.72),
+    **dict.fromkeys("#&+<=>DGHOQ^w~≥→", 0.84),
+    **dict.fromkeys("%@MWm…", 1.0),
+}
+"""Of characters in DejaVu Sans, the widest of these fonts, in font sizes."""
+_USUAL, _FULL = 0.64, 1.0
+_SAYS = 3
+"""So many characters at least must be left of a text that is cut."""
 
 _UNSHOWABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -114,13 +125,20 @@ def clean(words: str) -> str:
 
 
 def fitting(words: str, room: float, size: float = SIZE) -> str:
-    """As much of a text as finds room, with a sign of what was cut; "" where that says nothing."""
-    most = int(room / (WIDE * size))
-    if len(words) <= most:
+    """As much of a text as finds room, with a sign of what was cut; "" where that says nothing.
+
+    A number at the end is kept, for it tells names apart: "encoder_layer_11" -> "encod…11".
+    """
+    if length(words, size) <= room:
         return words
-    return f"{words[: most - 1]}…" if most >= 4 else ""
+    number_at_end = re.search(r"\d{1,3}$", words)
+    end = "…" + (number_at_end[0] if number_at_end else "")
+    kept, left = 0, room - length(end, size)
+    while kept < len(words) and (left := left - length(words[kept], size)) >= 0:
+        kept += 1
+    return words[:kept] + end if kept >= _SAYS else ""
 
 
 def length(words: str, size: float = SIZE) -> float:
     """An ample width of a text."""
-    return WIDE * size * len(words)
+    return size * sum(_WIDTHS.get(letter) or (_FULL if letter >= "\u1100" else _USUAL) for letter in words)

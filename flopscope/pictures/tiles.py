@@ -6,8 +6,8 @@ widths add up; a container's width is the sum of its leaves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Tile:
     """A layer or a container: where it begins and ends in 0..1 of the FLOPs, and of the time.
 
     `row` is the layer's place in `Report.layers`, None for a container; `level` the root's is 0.
+    `more` layers were joined to this one.
     """
 
     name: str
@@ -32,6 +33,12 @@ class Tile:
     row: int | None
     flops: Span
     time: Span | None
+    more: int = 0
+
+    @property
+    def wide(self) -> float:
+        """The greater of its two shares."""
+        return max(end - start for start, end in (self.flops, self.time or (0.0, 0.0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,37 @@ def sheet(report: Report) -> Sheet:
 
     place(root, 0, (0.0, 0.0))
     return Sheet(tuple(tiles), 1 + max((tile.level for tile in tiles if tile.row is None), default=0))
+
+
+def joined(leaves: Sequence[Tile], least: float) -> Iterator[Tile]:
+    """The same leaves, but neighbours that are narrower than `least` in both rows joined until they are not.
+
+    What was joined goes by the layer that is the widest of them, so nothing is left out, and a picture of
+    thousands of layers has no more tiles than can be seen.
+    """
+    run: list[Tile] = []
+    for tile in leaves:
+        if tile.wide >= least:
+            yield from _one(run)
+            yield tile
+            run = []
+            continue
+        run.append(tile)
+        if (whole := next(_one(run))).wide >= least:
+            yield whole
+            run = []
+    yield from _one(run)
+
+
+def _one(run: Sequence[Tile]) -> Iterator[Tile]:
+    """Neighbours as one tile; nothing of none."""
+    if not run:
+        return
+    first, last, widest = run[0], run[-1], max(run, key=lambda tile: tile.wide)
+    time = (first.time[0], last.time[1]) if first.time and last.time else None
+    level = min(tile.level for tile in run)
+    more = len(run) - 1
+    yield replace(widest, level=level, flops=(first.flops[0], last.flops[1]), time=time, more=more)
 
 
 def _tree(report: Report) -> _Node:

@@ -29,9 +29,11 @@ def render_html(report: Report, options: Options) -> str:
 def render_notebook(report: Report, options: Options) -> str:
     """What a notebook shows: all that the terminal does, with tables for tables, and a picture."""
     from flopscope.pictures import icicles
+    from flopscope.pictures.captions import sums, told
 
     rows, columns, more = readable(report, options)
-    picture = image(icicles(report, static=True), f"FLOPs are not time: {report.model}")
+    words = f"FLOPs are not time: {report.model}. {told(sums(report))}"
+    picture = image(icicles(report, static=True, titles=False), words)
     parts = [
         f"<p><b>{escape(report.model)}</b></p>",
         *_paragraphs([*header(report), *alarm(report)]),
