@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flopscope.pictures.captions import doubt
-from flopscope.pictures.shapes import Brush, fitting, rect
+from flopscope.pictures.captions import doubt, framed
+from flopscope.pictures.shapes import Brush, fitting, length, rect
 from flopscope.render.parts import PARTS, Parts, parts_of, traits, withheld
 from flopscope.units import milliseconds_text, share_text
 
@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 
 _ROW = 22.0
 _NAMES = 250.0
-_NUMBERS = 150.0
+_NUMBERS = {"kind": 150.0, "layer": 270.0}
 _LAYERS = 20
+_INSIDE = 11.0
+_FIRST = 86.0
+"""Where the bars of kinds or layers begin, below that of the whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
     name: str
     parts: Parts
+    more: str = ""
     row: int | None = None
 
 
@@ -47,19 +51,29 @@ def breakdown(report: Report, *, by: str = "kind", width: int = 1200, static: bo
         return ""
     brush = Brush(static=static)
     bars = _kinds(report) if by == "kind" else _layers(report)
-    room = width - _NAMES - _NUMBERS
-    parts = [*_legend(whole, brush, width), *_drawn(_Bar("whole model", whole), whole, 32, room, brush)]
+    room = width - _NAMES - _NUMBERS[by]
     longest = max(bar.parts.total_s for bar in bars)
+    parts = [
+        *_legend(whole, brush, width),
+        *_drawn(_Bar("whole model", whole), whole, 30, room, brush),
+        brush.text(_NAMES, _FIRST - 14, _scale(bars, longest, by), colour="muted", size=_INSIDE),
+    ]
     for place, bar in enumerate(bars):
-        parts += _drawn(bar, whole, 68 + place * _ROW, room * bar.parts.total_s / longest, brush)
-    height = 68 + len(bars) * _ROW + 4
+        parts += _drawn(bar, whole, _FIRST + place * _ROW, room * bar.parts.total_s / longest, brush)
+    height = _FIRST + len(bars) * _ROW + 4
     if doubts := doubt(report):
-        parts.append(brush.text(0, height + 12, doubts, colour="muted"))
+        parts.append(brush.text(_NAMES, height + 12, doubts, colour="muted"))
         height += 20
     label = f"Where the time of {report.model} goes, by {by}: " + ", ".join(
         f"{whole.name(part)} {share_text(whole.share(part))} %" for part in PARTS
     )
-    return brush.svg(width, height, label, parts)
+    return framed(report, brush, "Where the time goes", (width, height), label, parts)
+
+
+def _scale(bars: Sequence[_Bar], longest: float, by: str) -> str:
+    """That the bars below are longer than that of the whole is."""
+    which = f"by {by}" if by == "kind" or len(bars) < _LAYERS else f"the {_LAYERS} layers that take most"
+    return f"{which}, on a scale of their own: the longest is {milliseconds_text(longest)} ms"
 
 
 def _legend(whole: Parts, brush: Brush, width: float) -> Iterator[str]:
@@ -88,7 +102,7 @@ def _layers(report: Report) -> list[_Bar]:
     for row, (layer, trait) in enumerate(zip(report.layers, traits(report), strict=True)):
         parts = parts_of([layer], [trait])
         if parts is not None:
-            bars.append(_Bar(layer.label, parts, row))
+            bars.append(_Bar(layer.label, parts, layer.kind.replace("_", " "), row))
     return _longest(bars)[:_LAYERS]
 
 
@@ -104,10 +118,16 @@ def _drawn(bar: _Bar, whole: Parts, y: float, room: float, brush: Brush) -> Iter
         wide = room * bar.parts.share(part)
         if wide >= 0.2:
             parts.append(rect(x, y, wide, _ROW - 5, brush.colour(f"part-{part}")))
+        words = f"{share_text(bar.parts.share(part))} %"
+        if wide >= length(words, _INSIDE) + 6:
+            parts.append(
+                brush.text(x + wide / 2, y + 12.5, words, colour=f"on-{part}", anchor="middle", size=_INSIDE)
+            )
         x += wide
     text = f"{milliseconds_text(bar.parts.total_s)} ms"
     if bar.parts is not whole:
         text += f", {share_text(bar.parts.total_s / whole.total_s)} %"
+    text += f", {bar.more}" if bar.more else ""
     parts.append(brush.text(x + 8, y + 13, text, colour="muted"))
     title = "\n".join(
         [bar.name, *(f"{bar.parts.name(part)} {share_text(bar.parts.share(part))} %" for part in PARTS)]

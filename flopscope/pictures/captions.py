@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flopscope.pictures.shapes import fitting
+from flopscope.pictures.shapes import fitting, number
 from flopscope.units import count_text, seconds_text, share_text
 
 if TYPE_CHECKING:
@@ -77,6 +77,18 @@ def head(report: Report, brush: Brush, title: str, width: float) -> Iterator[str
     yield brush.text(_EDGE, 45, fitting(ran_on(report), room), colour="muted")
 
 
+def framed(
+    report: Report, brush: Brush, title: str, size: tuple[float, float], label: str, parts: Sequence[str]
+) -> str:
+    """The whole picture, of a size without its title; one that stands alone has the title above it."""
+    width, height = size
+    if brush.static:
+        above = head(report, brush, f"{title}: {report.model}", width)
+        parts = [*above, f'<g transform="translate(0 {number(HEAD)})">', *parts, "</g>"]
+        height += HEAD
+    return brush.svg(width, height, label, parts)
+
+
 def doubt(report: Report) -> str:
     """What a reader must know before believing the times; "" where they are good."""
     if report.total.latency_s is None:
@@ -96,3 +108,9 @@ def ran_on(report: Report) -> str:
     if report.total.latency_s is not None:
         words += [here.cpu, f"{threads} thread{'s' if threads != 1 else ''}"]
     return ", ".join(word for word in [*words, f"torch {here.torch}"] if word)
+
+
+def rounded(words: str) -> str:
+    """A round quantity without digits that say nothing: "10.0 GFLOP/s" -> "10 GFLOP/s"."""
+    value, _, unit = words.partition(" ")
+    return f"{float(value):g} {unit}"

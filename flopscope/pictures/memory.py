@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from flopscope.pictures.captions import framed, rounded
 from flopscope.pictures.shapes import Brush, fitting, number, path, rect
 from flopscope.units import bytes_text
 
 if TYPE_CHECKING:
     from flopscope.reports import Report
 
-_LEFT, _RIGHT, _TOP, _HEIGHT, _FOOT = 78.0, 10.0, 34.0, 150.0, 26.0
-_HELD = 4
+_LEFT, _RIGHT, _TOP, _HEIGHT, _FOOT = 78.0, 10.0, 34.0, 150.0, 30.0
+_HELD, _LINE = 4, 16.0
 _STEPS = (1, 2, 2.5, 5, 10)
 
 
@@ -23,19 +24,28 @@ def memory(report: Report, *, width: int = 1200, static: bool = False) -> str:
         return ""
     brush = Brush(static=static)
     floor, right = _TOP + _HEIGHT, width - _RIGHT
+    held = list(_held(report, brush, right, floor + 44))
     parts = [
         *_axes(curve, brush, right, floor),
         path(_outline(curve, right, floor), brush.colour("kind-pointwise_conv"), fill_opacity="0.55"),
         *_peak(report, brush, right, floor),
+        *held,
     ]
-    held = [f"{name} ({bytes_text(size)})" for name, size in report.peak.alive[:_HELD]]
-    if held:
-        more = len(report.peak.alive) - len(held)
-        words = "held at the peak: " + ", ".join(held) + (f", {more} more" if more > 0 else "")
-        parts.append(brush.text(_LEFT, floor + 42, fitting(words, right - _LEFT), colour="muted"))
     where = f" at {report.peak.path}" if report.peak.path else ""
     label = f"Activation memory of {report.model} over the run: peak {bytes_text(report.peak.nbytes)}{where}"
-    return brush.svg(width, floor + _FOOT + 24, label, parts)
+    height = floor + _FOOT + (18 + _LINE * len(held) if held else 0)
+    return framed(report, brush, "Activation memory", (width, height), label, parts)
+
+
+def _held(report: Report, brush: Brush, right: float, y: float) -> Iterator[str]:
+    """The largest tensors that are held at the peak, a line each, and what the others come to."""
+    peak = report.peak
+    lines = [f"{bytes_text(size)}  {name}" for name, size in peak.alive[:_HELD]]
+    if rest := peak.alive[_HELD:]:
+        lines.append(f"{bytes_text(sum(size for _, size in rest))}  in {len(rest)} more")
+    for place, words in enumerate(["held at the peak:", *lines] if lines else []):
+        shown = fitting(words, right - _LEFT)
+        yield brush.text(_LEFT, y + place * _LINE, shown, colour="ink" if not place else "muted")
 
 
 def _axes(curve: Sequence[int], brush: Brush, right: float, floor: float) -> Iterator[str]:
@@ -43,7 +53,7 @@ def _axes(curve: Sequence[int], brush: Brush, right: float, floor: float) -> Ite
     for value in ticks(top):
         y = floor - value / top * _HEIGHT
         yield brush.line(_LEFT, y, right, y)
-        yield brush.text(_LEFT - 8, y + 4, bytes_text(value), colour="muted", anchor="end")
+        yield brush.text(_LEFT - 8, y + 4, rounded(bytes_text(value)), colour="muted", anchor="end")
     words = f"operators in execution order, 1 to {len(curve)}"
     yield brush.text((_LEFT + right) / 2, floor + 20, words, anchor="middle")
 

@@ -26,7 +26,10 @@ def ratios(comparison: Comparison, *, width: int = 900, static: bool = False) ->
     reach = 1.08 * max([1.0, *(ratio.high for ratio in known)])
     room, height = width - _NAMES - _NUMBERS, _TOP + _ROW * len(comparison.sides)
     one = _NAMES + room / reach
+    above = f"time, as a multiple of {comparison.sides[0].name}'s"
     parts = [
+        brush.text(0, 14, fitting(above, one - 12), colour="muted"),
+        brush.text(_NAMES + room + 12, 14, "MACs, time, ratio with its 95 % interval", colour="muted"),
         brush.text(one, 14, "1", anchor="middle", colour="muted"),
         brush.line(one, 20, one, height, "muted", stroke_dasharray="4 3"),
     ]
@@ -35,7 +38,8 @@ def ratios(comparison: Comparison, *, width: int = 900, static: bool = False) ->
     ):
         y = _TOP + place * _ROW
         parts.append(brush.text(_NAMES - 12, y + 19, fitting(side.name, _NAMES - 40), anchor="end"))
-        parts += _row(ratio, y, room / reach, brush)
+        if not place or ratio is not None:
+            parts += _row(ratio, y, room / reach, brush)
         parts.append(brush.text(_NAMES + room + 12, y + 19, _words(side, report, ratio), colour="muted"))
     return brush.svg(width, height + 6, _label(comparison), parts)
 

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import atan2, degrees, floor, log10, sqrt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import atan2, ceil, degrees, floor, hypot, log10, sqrt
 from typing import TYPE_CHECKING
 
-from flopscope.pictures.captions import doubt
-from flopscope.pictures.shapes import Brush, length, number
+from flopscope.pictures.captions import doubt, framed, rounded
+from flopscope.pictures.labels import Spot, placed
+from flopscope.pictures.shapes import Brush, fitting, length, number
 from flopscope.render.machines import levels
 from flopscope.roofline.dots import dots
 from flopscope.units import rate_text, share_text
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from flopscope.reports import Report
 
 _LEFT, _RIGHT, _TOP, _FOOT = 96.0, 16.0, 14.0, 46.0
-_LABELS = 7
+_LABELS, _NAME = 7, 11.0
+_ENTRY = 190.0
 _WORTH = 0.01  # of the time: a smaller layer is not named
 
 
@@ -39,17 +41,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a roofline shows: decades of both axes, peaks by dtype, slopes by level, points.
+    """What a roofline shows: the ends of both axes as powers of ten, peaks by dtype, slopes by level, points.
 
-    `left_out` is the share of the time in layers that have no place: those without FLOPs or bytes.
+    `left_out` has the shares of the time, by kind, of the layers that have no place: those without FLOPs.
     """
 
-    across: tuple[int, int]
-    up: tuple[int, int]
+    across: tuple[float, float]
+    up: tuple[float, float]
     peaks: tuple[tuple[str, float], ...]
     slopes: tuple[tuple[str, float], ...]
     points: tuple[Point, ...] = ()
-    left_out: float = 0.0
+    left_out: Mapping[str, float] = field(default_factory=dict)
 
 
 def lay_out(machine: Machine, report: Report | None = None) -> Plan | None:
@@ -63,20 +65,30 @@ def lay_out(machine: Machine, report: Report | None = None) -> Plan | None:
     if not peaks:
         return None
     points = _points(report) if report else ()
-    spent = sum(layer.latency_s or 0.0 for layer in report.layers) if report else 0.0
-    told = sum(point.share for point in points)
-    ridges = [peak / slope for _, peak in peaks for _, slope in slopes]
-    across = [*ridges, *(point.intensity for point in points), 0.1, 100.0]
+    ridges = [peak / slope for _, peak in peaks for _, slope in slopes] or [1.0]
+    across = [min(ridges) / 8, max(ridges) * 8, *(1.5 ** (2 * end - 1) * point.intensity
+              for point in points for end in (0, 1))]  # fmt: skip
     top = max([*(peak for _, peak in peaks), *(point.flops_per_s for point in points)])
-    lowest = [point.flops_per_s for point in points if point.share >= 0.001] or [top / 1000]
+    low = min([top / (100 if points else 1000), *(point.flops_per_s for point in points)])
     return Plan(
-        (floor(log10(min(across))), floor(log10(max(across))) + 1),
-        (floor(log10(max(min(lowest), top / 1e6))), floor(log10(top)) + 1),
+        (log10(min(across)), log10(max(across))),
+        (log10(max(low, top / 1e6) / 1.8), log10(top * 2)),
         peaks,
         slopes,
         points,
-        1 - told if spent else 0.0,
+        _left_out(report, points) if report else {},
     )
+
+
+def _left_out(report: Report, points: Sequence[Point]) -> dict[str, float]:
+    """Kind -> share of the time, of layers that are no point; the greatest first."""
+    spent = sum(layer.latency_s or 0.0 for layer in report.layers)
+    there = {point.row for point in points}
+    found: dict[str, float] = {}
+    for row, layer in enumerate(report.layers):
+        if row not in there and layer.latency_s:
+            found[layer.kind] = found.get(layer.kind, 0.0) + layer.latency_s / spent
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def roofline(report: Report, *, width: int = 900, static: bool = False) -> str:
@@ -86,20 +98,41 @@ def roofline(report: Report, *, width: int = 900, static: bool = False) -> str:
         return ""
     brush = Brush(static=static)
     page = _Page(plan, float(width), min(560.0, width * 0.6))
-    parts = [*_axes(page, brush), *_roofs(page, brush), *_dots(page, brush)]
-    notes = (
-        [f"{share_text(plan.left_out)} % of the time is in layers without FLOPs"]
-        if plan.left_out > 0.0005
-        else []
-    )
-    notes += [text for text in [doubt(report)] if text]
-    parts.append(
-        brush.text(
-            _LEFT, page.height + 14, "; ".join(["dot area = share of the time", *notes]), colour="muted"
-        )
-    )
+    legend, end = _legend(plan, brush, page)
+    parts = [*_axes(page, brush), *_roofs(page, brush), *_dots(page, brush), *legend]
+    for text in (_missing(plan), doubt(report)):
+        if text:
+            end += 18
+            parts.append(brush.text(_LEFT, end, fitting(text, page.right - _LEFT), colour="muted"))
     label = f"Roofline of {report.model}: {len(plan.points)} layers under {_told(plan)}"
-    return brush.svg(page.width, page.height + 22, label, parts)
+    return framed(report, brush, "Roofline", (page.width, end + 10), label, parts)
+
+
+def _legend(plan: Plan, brush: Brush, page: _Page) -> tuple[list[str], float]:
+    """A dot, the name and the share of the time of each kind; where they end."""
+    kinds: dict[str, float] = {}
+    for point in plan.points:
+        kinds[point.kind] = kinds.get(point.kind, 0.0) + point.share
+    columns = max(1, int((page.right - _LEFT) / _ENTRY))
+    y = page.height + 16
+    parts = [brush.text(_LEFT, y, "dot area = share of the time", colour="muted")]
+    for place, (kind, share) in enumerate(sorted(kinds.items(), key=lambda item: -item[1])):
+        x, y = _LEFT + place % columns * _ENTRY, page.height + 36 + place // columns * 19
+        parts.append(f'<circle cx="{number(x + 6)}" cy="{number(y - 4)}" r="6" '
+                     f'fill="{brush.colour(f"kind-{kind}")}"/>')  # fmt: skip
+        parts.append(brush.text(x + 18, y, f"{kind.replace('_', ' ')} {share_text(share)} %"))
+    return parts, y
+
+
+def _missing(plan: Plan) -> str:
+    """Which layers have no dot, in words; "" where they take next to nothing."""
+    share = sum(plan.left_out.values())
+    if share < 0.0005:
+        return ""
+    kinds = [f"{kind.replace('_', ' ')} {share_text(part)} %" for kind, part in plan.left_out.items()]
+    return f"{share_text(share)} % of the time is in layers without FLOPs, which have no dot: " + ", ".join(
+        kinds
+    )
 
 
 def machine_roofline(machine: Machine, *, width: int = 700, static: bool = False) -> str:
@@ -136,16 +169,37 @@ class _Page:
         place = (log10(rate) - low) / (high - low)
         return self.floor - min(1.0, max(0.0, place)) * (self.floor - _TOP)
 
+    def slope(self, bytes_per_s: float, top: float) -> tuple[float, float, float, float]:
+        """A bandwidth as a line, from where it enters to where it meets the highest peak."""
+        low = max(10.0 ** self.plan.across[0], 10.0 ** self.plan.up[0] / bytes_per_s)
+        return self.x(low), self.y(low * bytes_per_s), self.x(top / bytes_per_s), self.y(top)
+
+    def lines(self) -> Iterator[tuple[float, float, float, float]]:
+        """All roofs, and the middles of the texts along them, as lines that names keep clear of."""
+        top = max(peak for _, peak in self.plan.peaks)
+        for name, bytes_per_s in self.plan.slopes:
+            x, y, x2, y2 = ends = self.slope(bytes_per_s, top)
+            yield ends
+            far = hypot(x2 - x, y2 - y) or 1.0
+            end = 0.08 + length(f"{name} {rate_text(bytes_per_s, 'B/s')}") / far
+            a, b = ((x + at * (x2 - x), y + at * (y2 - y) - 10) for at in (0.08, end))
+            yield *a, *b
+        for _, peak in self.plan.peaks:
+            yield _LEFT, self.y(peak), self.right, self.y(peak)
+            yield self.right - 160, self.y(peak) - 10, self.right, self.y(peak) - 10
+
 
 def _axes(page: _Page, brush: Brush) -> Iterator[str]:
-    for power in range(page.plan.across[0], page.plan.across[1] + 1):
+    for power in range(ceil(page.plan.across[0]), floor(page.plan.across[1]) + 1):
         x = page.x(10.0**power)
         yield brush.line(x, _TOP, x, page.floor)
         yield brush.text(x, page.floor + 17, f"{10.0**power:g}", colour="muted", anchor="middle")
-    for power in range(page.plan.up[0], page.plan.up[1] + 1):
+    for power in range(ceil(page.plan.up[0]), floor(page.plan.up[1]) + 1):
         y = page.y(10.0**power)
         yield brush.line(_LEFT, y, page.right, y)
-        yield brush.text(_LEFT - 8, y + 4, _round(10.0**power), colour="muted", anchor="end")
+        yield brush.text(_LEFT - 8, y + 4, rounded(rate_text(10.0**power)), colour="muted", anchor="end")
+    yield brush.line(_LEFT, _TOP, _LEFT, page.floor, "muted")
+    yield brush.line(_LEFT, page.floor, page.right, page.floor, "muted")
     middle = (_LEFT + page.right) / 2
     yield brush.text(middle, page.height - 10, "arithmetic intensity, FLOP/B", anchor="middle")
 
@@ -153,8 +207,7 @@ def _axes(page: _Page, brush: Brush) -> Iterator[str]:
 def _roofs(page: _Page, brush: Brush) -> Iterator[str]:
     top = max(peak for _, peak in page.plan.peaks)
     for place, (name, slope) in enumerate(page.plan.slopes):
-        low = max(10.0 ** page.plan.across[0], 10.0 ** page.plan.up[0] / slope)
-        x, y, x2, y2 = page.x(low), page.y(low * slope), page.x(top / slope), page.y(top)
+        x, y, x2, y2 = page.slope(slope, top)
         yield brush.line(
             x, y, x2, y2, "ink", stroke_width="1.6", **({"stroke_dasharray": "7 4"} if place else {})
         )
@@ -177,8 +230,7 @@ def _along(brush: Brush, words: str, ends: tuple[float, float, float, float]) ->
 
 
 def _dots(page: _Page, brush: Brush) -> Iterator[str]:
-    taken: list[tuple[float, float, float, float]] = []
-    named = [point for point in page.plan.points[:_LABELS] if point.share >= _WORTH]
+    spots = []
     for point in page.plan.points:
         x, y, radius = page.x(point.intensity), page.y(point.flops_per_s), _radius(point)
         fill, ground = brush.colour(f"kind-{point.kind}"), brush.colour("ground")
@@ -187,44 +239,17 @@ def _dots(page: _Page, brush: Brush) -> Iterator[str]:
         title = f"{point.label}\n{point.kind}, {share_text(point.share)} % of the time\n"
         title += f"{point.intensity:.3g} FLOP/B, {rate_text(point.flops_per_s)}"
         yield brush.group([circle], title=title, row=point.row)
-        if point in named or radius > 5:
-            taken.append((x - radius, y - radius, x + radius, y + radius))
-    for point in named:
-        yield from _label(page, brush, point, taken)
-
-
-def _label(
-    page: _Page, brush: Brush, point: Point, taken: list[tuple[float, float, float, float]]
-) -> Iterator[str]:
-    """A name beside its dot, where it hits neither an edge nor another name; none where there is no room."""
-    x, y, radius = page.x(point.intensity), page.y(point.flops_per_s), _radius(point) + 4
-    words, wide = point.label, length(point.label, 11)
-    places = [
-        (x + radius, y + 4),
-        (x - radius - wide, y + 4),
-        (x - wide / 2, y - radius),
-        (x - wide / 2, y + radius + 9),
-    ]
-    places += [
-        (x + radius, y + 18),
-        (x + radius, y - 10),
-        (x - radius - wide, y + 18),
-        (x - radius - wide, y - 10),
-    ]
-    for left, base in places:
-        box = (left, base - 10, left + wide, base + 3)
-        inside = box[0] >= _LEFT and box[2] <= page.right and box[1] >= _TOP and box[3] <= page.floor
-        if inside and not any(_overlap(box, other) for other in taken):
-            taken.append(box)
-            around = brush.colour("ground")  # a halo, so that a line behind does not cross the name
-            yield brush.text(
-                left, base, words, size=11, stroke=around, stroke_width="3", paint_order="stroke"
-            )
-            return
-
-
-def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+        spots.append(Spot(x, y, radius, point.label if point.share >= _WORTH else ""))
+    roof = page.y(max(peak for _, peak in page.plan.peaks))
+    above = any(spot.y < roof for spot in spots)  # where no dot is, no name should be
+    frame = (_LEFT, _TOP if above else roof, page.right, page.floor)
+    for label in placed(spots, frame, size=_NAME, most=_LABELS, lines=tuple(page.lines())):
+        if label.leader:
+            yield brush.line(*label.leader, "muted", stroke_width="0.8")
+        around = brush.colour("ground")  # a halo, so that a line behind does not cross the name
+        yield brush.text(
+            label.x, label.y, label.name, size=_NAME, stroke=around, stroke_width="3", paint_order="stroke"
+        )
 
 
 def _radius(point: Point) -> float:
@@ -251,12 +276,6 @@ def _points(report: Report) -> tuple[Point, ...]:
         if spent
     ]
     return tuple(sorted(points, key=lambda point: -point.share))
-
-
-def _round(rate: float) -> str:
-    """A power of ten with its unit, without digits that say nothing: "10 GFLOP/s"."""
-    words, unit = rate_text(rate).split(" ", 1)
-    return f"{float(words):g} {unit}"
 
 
 def _told(plan: Plan) -> str:
