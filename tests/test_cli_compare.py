@@ -126,6 +126,17 @@ def test_a_comparison_is_written_by_its_suffix_and_over_its_own_file(
     assert (saved / f"cmp.{suffix}").read_text(encoding="utf-8").startswith(start)
 
 
+def test_view_names_what_is_no_report(run: CommandLine, saved: Path) -> None:
+    assert run("compare", "4.json", "8.json", "-o", "cmp.json", "-o", "cmp.html").code == 0
+    for name in ("cmp.json", "cmp.html"):
+        said = run("view", name)
+        assert (said.code, said.out) == (3, "")
+        assert f"error: {name} is a comparison, not a report" in said.err
+        assert "opens in a browser" in said.err
+    assert run("machine", "--machine", "t4", "-o", "t4.json").code == 0
+    assert "flopscope machine --machine FILE" in run("view", "t4.json").err
+
+
 def test_files_of_others_and_the_reports_themselves_are_left_alone(run: CommandLine, saved: Path) -> None:
     (saved / "mine.md").write_text("# my notes\n", encoding="utf-8")
     refused = run("compare", "4.json", "8.json", "-o", "mine.md")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,46 @@ def test_a_machine_saved_as_json_is_shown_elsewhere(asked: list[int], tmp_path: 
     (tmp_path / "there.json").write_text(run("--threads", "1", "--json").stdout, encoding="utf-8")
     shown = run("--machine", str(tmp_path / "there.json"))
     assert "measured elsewhere: there.json" in shown.stdout
+
+
+def test_files_are_written_by_their_suffix_and_over_themselves(asked: list[int], tmp_path: Path) -> None:
+    files = [tmp_path / f"roofs.{suffix}" for suffix in ("json", "svg", "txt")]
+    for _ in range(2):
+        said = run("--threads", "1", *(word for file in files for word in ("-o", str(file))))
+        assert said.exit_code == 0, said.stderr
+        assert "wrote " in said.stderr
+    drawn = ET.fromstring(files[1].read_text(encoding="utf-8"))
+    assert drawn.tag.endswith("svg")
+    lines = files[2].read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("flopscope ")
+    assert "\n".join(lines[2:]) + "\n" == said.stdout
+    shown = run("--machine", str(files[0]), "--json")
+    assert json.loads(shown.stdout)["peaks"] == json.loads(files[0].read_text(encoding="utf-8"))["peaks"]
+
+
+def test_a_machine_without_roofs_is_not_drawn(asked: list[int], tmp_path: Path) -> None:
+    sheet = json.loads(run("--machine", "t4", "--json").stdout)
+    (tmp_path / "bare.json").write_text(json.dumps({**sheet, "peaks": []}), encoding="utf-8")
+    refused = run("--machine", str(tmp_path / "bare.json"), "-o", str(tmp_path / "roofs.svg"))
+    assert refused.exit_code == 2
+    assert "no roofs to draw" in refused.stderr
+    assert not (tmp_path / "roofs.svg").exists()
+
+
+def test_files_of_others_and_the_sheet_itself_are_left_alone(asked: list[int], tmp_path: Path) -> None:
+    mine, sheet = tmp_path / "mine.txt", tmp_path / "sheet.json"
+    mine.write_text("my notes\n", encoding="utf-8")
+    sheet.write_text(run("--machine", "t4", "--json").stdout, encoding="utf-8")
+    before = sheet.read_bytes()
+    refused = run("--machine", "t4", "-o", str(mine))
+    assert refused.exit_code == 2
+    assert "flopscope did not write it" in refused.stderr
+    assert mine.read_text(encoding="utf-8") == "my notes\n"
+    refused = run("--machine", str(sheet), "-o", str(sheet), "--force")
+    assert refused.exit_code == 2
+    assert "is the sheet itself" in refused.stderr
+    assert sheet.read_bytes() == before
+    assert run("--machine", "t4", "-o", str(mine), "--force").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,33 @@ def test_json_is_pure(flop: CommandLine, saved: str) -> None:
     assert [item["code"] for item in top["reasons"]] == ["layout-reorder"]
 
 
+def test_files_are_written_by_their_suffix_and_over_themselves(flop: CommandLine, saved: str) -> None:
+    for _ in range(2):
+        said = flop("why", saved, "net.one", "-o", "w.md", "-o", "w.json", "-o", "w.txt")
+        assert said.code == 0, said.err
+        assert "note:  wrote w.md, w.json, w.txt" in said.err
+    title, empty, *lines = Path("w.txt").read_text(encoding="utf-8").splitlines()
+    assert (title.split("   ")[1], empty) == ("why net.py:Net net.one", "")
+    assert "\n".join(lines) == said.out.rstrip("\n")
+    assert Path("w.json").read_text(encoding="utf-8") == flop("why", saved, "net.one", "--json").out
+    signature, text = Path("w.md").read_text(encoding="utf-8").split("\n", 1)
+    assert signature.startswith("<!-- flopscope ")
+    assert text == flop("why", saved, "net.one", "--md").out
+    assert text.startswith("# net.one · Conv2d")
+
+
+def test_files_of_others_and_the_report_itself_are_left_alone(flop: CommandLine, saved: str) -> None:
+    before = Path(saved).read_bytes()
+    Path("mine.md").write_text("my notes\n", encoding="utf-8")
+    assert "flopscope did not write it" in flop("why", saved, "net.one", "-o", "mine.md").err
+    assert Path("mine.md").read_text(encoding="utf-8") == "my notes\n"
+    assert flop("why", saved, "net.one", "-o", "mine.md", "--force").code == 0
+    said = flop("why", saved, "net.one", "-o", saved, "--force")
+    assert (said.code, said.out) == (2, "")
+    assert "is the MODEL itself" in said.err
+    assert Path(saved).read_bytes() == before
+
+
 def test_a_saved_report_needs_no_torch(saved: str) -> None:
     script = (
         "import sys; from flopscope.commands.why import why;"
@@ -91,6 +118,8 @@ def test_a_model_is_measured_and_explained(
         (["r.json", "one", "two"], "error: unexpected argument 'two'", "is quoted"),
         (["r.json", "1,3,8,8"], "error: unexpected argument '1,3,8,8'.", "-i 1,3,8,8"),
         (["r.json", "--no-latency"], "error: why explains measured times", "shows the counts alone"),
+        (["r.json", "--json", "--md"], "error: --json and --md exclude each other.", "by -o FILE"),
+        (["r.json", "-o", "x.html"], "error: -o x.html: no output has the suffix '.html'.", ".json .md .txt"),
         ([], "error: MODEL|REPORT is missing.", "flopscope why model.pt"),
         (["counts.json"], "error: the report of net.py:Net holds no latencies", "--no-latency"),
     ],

@@ -1,14 +1,15 @@
-"""Report -> files of `-o`: the suffix decides; what flopscope did not write is not overwritten."""
+"""What a command found -> files of `-o`: the suffix decides; only what flopscope wrote is overwritten."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flopscope.errors import InputError
+from flopscope.render.grid import printable
 from flopscope.version import __version__
 
 if TYPE_CHECKING:
@@ -26,10 +27,13 @@ RENDERERS = {
     ".tex": "latex",
     ".tsv": "tsv",
     ".txt": "text",
+    ".memory.svg": "memory-svg",
+    ".parts.svg": "parts-svg",
+    ".roofline.svg": "roofline-svg",
     ".speedscope.json": "speedscope",
     ".trace.json": "chrome-trace",
 }
-"""The suffix of a file, two where they are here, and what writes it."""
+"""The suffix of a file, two where they are here, and what writes it. "roofline.svg" needs no name before."""
 OF_COMPARISONS = {
     ".csv": "csv",
     ".html": _PAGE,
@@ -39,20 +43,32 @@ OF_COMPARISONS = {
     ".tex": "latex",
 }
 """The same of a comparison."""
+OF_EXPLANATIONS = {".json": "json", ".md": "markdown", ".txt": "text"}
+"""The same of an explanation."""
+OF_MACHINES = {".json": "json", ".svg": "svg", ".txt": "text"}
+"""The same of a machine."""
 _SIGNATURES = {
     "markdown": f"<!-- flopscope {__version__} -->\n",
-    "svg": f"<!-- flopscope {__version__} -->\n",
+    **dict.fromkeys(
+        ("svg", "memory-svg", "parts-svg", "roofline-svg"), f"<!-- flopscope {__version__} -->\n"
+    ),
     "latex": f"% flopscope {__version__}\n",
 }
+"""The first line of what does not say by itself who wrote it."""
 _SIGNED_JSON = re.compile(
     rb'\{"exporter": "flopscope@\d|\{"traceEvents": \[\n\{"name": "process_name", [^\n]{0,80}"flopscope \d'
 )
-_COMPARED = re.compile(rb'\{\s*"format": "flopscope-comparison"|path,kind,output_shape,by,')
+_OURS = re.compile(rb'\{\s*"format": "flopscope-(comparison|why|machine)"|path,kind,output_shape,by,')
 _SIGNED = re.compile(r"(<!-- flopscope \d\S* -->|% flopscope \d\S*|flopscope \d\S* {3}.*)\s*")
 
 
 def require_writable(
-    paths: Sequence[str], *, models: Sequence[str], force: bool, writers: Mapping[str, str] = RENDERERS
+    paths: Sequence[str],
+    *,
+    models: Sequence[str],
+    force: bool,
+    writers: Mapping[str, str] = RENDERERS,
+    what: str = "MODEL",
 ) -> None:
     """Refuse, before any work is done, what could not or must not be written in the end.
 
@@ -61,6 +77,7 @@ def require_writable(
         models: what is profiled: their own files are never written to, not even with `force`.
         force: replace files that flopscope did not write.
         writers: what can be written, by suffix.
+        what: what `models` are, for messages.
 
     Raises:
         InputError: A suffix has no writer, a folder is not there, or a file is somebody else's.
@@ -73,7 +90,7 @@ def require_writable(
                 hint=f"suffixes: {' '.join(writers)}",
             )
         if any(_same(path, source) for source in sources):
-            raise InputError(f"-o {path} is the MODEL itself.", hint="name another file")
+            raise InputError(f"-o {path} is the {what} itself.", hint="name another file")
         if any(_same(path, Path(other)) for other in paths[:place]):
             raise InputError(f"-o {path} is given twice.", hint="name two files")
         if not path.parent.is_dir():
@@ -94,15 +111,11 @@ def write(report: Report, paths: Sequence[str], options: Options) -> None:
         InputError: A file cannot be written.
     """
     from flopscope.render import render
-    from flopscope.reports import write_text
 
-    for path in paths:
-        name = writer_of(Path(path)) or "text"
-        if name == _PAGE:  # always the whole report, as JSON is
-            text = report.to_html()
-        else:
-            text = _SIGNATURES.get(name, "") + render(report, name, options)
-        write_text(path, text if text.endswith("\n") else f"{text}\n")
+    # A page is always the whole report, as JSON is.
+    write_each(
+        paths, RENDERERS, lambda name: report.to_html() if name == _PAGE else render(report, name, options)
+    )
 
 
 def write_comparison(found: Comparison, paths: Sequence[str], *, top: int | None = None) -> None:
@@ -111,24 +124,40 @@ def write_comparison(found: Comparison, paths: Sequence[str], *, top: int | None
     Raises:
         InputError: A file cannot be written, or there is no ratio that an .svg could show.
     """
+    write_each(
+        paths, OF_COMPARISONS, lambda name: found.to_html() if name == _PAGE else found.table(name, top=top)
+    )
+
+
+def write_each(paths: Sequence[str], writers: Mapping[str, str], drawn: Callable[[str], str]) -> None:
+    """Write what `drawn` makes of a writer's name to each file, signed, whole or not at all.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
     from flopscope.reports import write_text
 
     for path in paths:
-        name = writer_of(Path(path), OF_COMPARISONS) or "json"
-        drawn = found.to_html() if name == _PAGE else found.table(name, top=top)
-        text = _SIGNATURES.get(name, "") + drawn
+        name = writer_of(Path(path), writers)
+        assert name is not None, f"{path} was to be refused by require_writable"
+        text = _SIGNATURES.get(name, "") + drawn(name)
         write_text(path, text if text.endswith("\n") else f"{text}\n")
 
 
+def titled(what: str, text: str) -> str:
+    """A text below the line by which a file of ours is known."""
+    return f"flopscope {__version__}   {printable(what)}\n\n{text}"
+
+
 def writer_of(path: Path, writers: Mapping[str, str] = RENDERERS) -> str | None:
-    """The renderer for a file, by its last two suffixes ("run.trace.json") or its last; None: no such."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    return writers.get("".join(suffixes[-2:])) or writers.get("".join(suffixes[-1:]))
+    """The renderer for a file, by the last two words of its name ("run.trace.json") or its suffix, or None."""
+    words = path.name.lower().split(".")
+    return writers.get(f".{'.'.join(words[-2:])}") or writers.get(path.suffix.lower())
 
 
 def is_of_times(path: str) -> bool:
-    """Whether a file shows a run, which a report without latencies has not."""
-    return writer_of(Path(path)) in ("speedscope", "chrome-trace")
+    """Whether a file shows what a report without latencies has not."""
+    return writer_of(Path(path)) in ("speedscope", "chrome-trace", "parts-svg", "roofline-svg")
 
 
 def is_ours(path: Path) -> bool:
@@ -147,10 +176,24 @@ def is_ours(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         head = file.read(4096)
-    if signed(head) or _SIGNED_JSON.match(head) or _COMPARED.match(head):
+    if signed(head) or _SIGNED_JSON.match(head) or _OURS.match(head):
         return True
     line = head.partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
     return not head or line in _headers() or _SIGNED.fullmatch(line) is not None
+
+
+def other_than_report(path: str) -> str | None:
+    """What else of ours a file holds: "comparison", "why" or "machine"; None where it is none of these."""
+    from flopscope.pages.embedded import signed
+
+    if not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        head = file.read(200)
+    found = _OURS.match(head)
+    if found is not None and found[1]:
+        return found[1].decode()
+    return "comparison" if signed(head) == "comparison" else None
 
 
 def _headers() -> Iterator[str]:

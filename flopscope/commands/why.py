@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flopscope.commands import options
+from flopscope.commands import options, outputs
 from flopscope.commands.requests import Request
 from flopscope.commands.streams import emit, terminal_width
 from flopscope.commands.usage import Command, Misuse, option, sole
 from flopscope.commands.voices import Voice
 from flopscope.errors import MeasurementError
+
+if TYPE_CHECKING:
+    from flopscope.diagnosis import Why
 
 _EXAMPLES = """\b
 Examples:
@@ -20,6 +24,7 @@ Examples:
   flopscope why net.py:build features.3.conv -i 8,3,32,32
   flopscope why report.json "layer1 (ops)"
   flopscope why report.json layer1 --json
+  flopscope why report.json layer1 -o layer1.md
 \b
 LAYER is a layer's path, its label, a container, or an end that only one has.
 Without it the whole model is explained.
@@ -33,6 +38,17 @@ Without it the whole model is explained.
 @options.count_options
 @options.effort_options
 @option("Output", "--json", "json", is_flag=True, help="JSON on stdout: codes and numbers, no wording.")
+@option("Output", "--md", "md", is_flag=True, help="Markdown on stdout.")
+@option(
+    "Output",
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FILE",
+    help="Write FILE too: .json .md .txt. Repeatable.",
+)
+@option("Output", "--force", is_flag=True, help="Let -o replace a file that flopscope did not write.")
 @options.message_options
 def why(words: tuple[str, ...], **given: Any) -> None:
     """Tell why a layer takes what it takes on this machine: evidence, causes, alternatives.
@@ -41,7 +57,6 @@ def why(words: tuple[str, ...], **given: Any) -> None:
     and no torch is needed.
     """
     from flopscope.diagnosis import why as explain
-    from flopscope.render.why import why_json, why_text
 
     voice = Voice.of(given)
     model, layer = _words(words)
@@ -50,6 +65,9 @@ def why(words: tuple[str, ...], **given: Any) -> None:
             "why explains measured times, and --no-latency measures none.",
             hint=f"flopscope report {model} --no-latency     shows the counts alone",
         )
+    if given["json"] and given["md"]:
+        raise Misuse("--json and --md exclude each other.", hint="one on stdout, the other by -o FILE")
+    _require_writable(model, given)
     doubt: MeasurementError | None = None
     try:
         report = Request.of(model, {**given, "explain": layer}).report(voice)
@@ -57,18 +75,41 @@ def why(words: tuple[str, ...], **given: Any) -> None:
         if found.report is None:
             raise
         doubt, report = found, found.report
-    explanation = explain(report, layer)
-    if given["json"]:
-        emit(why_json(explanation))
-    else:
-        width, encoding = terminal_width(sys.stdout) or 100, sys.stdout.encoding or "utf-8"
-        emit(why_text(explanation, width=width, blocks="utf" in encoding.lower()), readable=True)
+    _require_writable(model, given)
+    _show(explain(report, layer), given)
     for text in report.warnings:
         voice.warning(text)
     for text in report.notes:
         voice.note(text)
+    if given["outputs"]:
+        voice.note(f"wrote {', '.join(given['outputs'])}")
     if doubt is not None:
         raise doubt
+
+
+def _require_writable(model: str, given: Mapping[str, Any]) -> None:
+    outputs.require_writable(
+        given["outputs"], models=(model,), force=given["force"], writers=outputs.OF_EXPLANATIONS
+    )
+
+
+def _show(found: Why, given: Mapping[str, Any]) -> None:
+    """Write the files, and print the explanation."""
+    from flopscope.render.why import why_json, why_text
+    from flopscope.render.why_documents import why_markdown
+
+    title = f"why {found.model} {found.path}".rstrip()
+    forms = {
+        "json": lambda: why_json(found),
+        "markdown": lambda: why_markdown(found),
+        "text": lambda: outputs.titled(title, why_text(found)),
+    }
+    outputs.write_each(given["outputs"], outputs.OF_EXPLANATIONS, lambda name: forms[name]())
+    if given["json"] or given["md"]:
+        emit(forms["json" if given["json"] else "markdown"]())
+        return
+    width, encoding = terminal_width(sys.stdout) or 100, sys.stdout.encoding or "utf-8"
+    emit(why_text(found, width=width, blocks="utf" in encoding.lower()), readable=True)
 
 
 def _words(words: tuple[str, ...]) -> tuple[str, str]:

@@ -69,7 +69,7 @@ class Why:
         return self.text
 
     def _repr_html_(self) -> str:
-        from flopscope.render.notebooks import why_html
+        from flopscope.render.why_documents import why_html
 
         return why_html(self)
 

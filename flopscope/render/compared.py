@@ -20,6 +20,8 @@ from flopscope.units import shape_text
 if TYPE_CHECKING:
     from flopscope.comparison import Comparison
 
+_GAP = "   "
+"""Between the facts of a line; formats that join blanks get a sign."""
 _NUMBERS = ("macs", "flops", "params", "bytes_read", "bytes_written", "latency_s", "latency_floor_s")
 
 
@@ -34,7 +36,7 @@ def rendered(comparison: Comparison, name: str, *, top: int | None, width: int |
         "markdown": lambda: _markdown(comparison, top),
         "latex": lambda: _latex(comparison, top),
         "plot": lambda: plotted(comparison, Options(width=width)),
-        "html": lambda: _html(comparison, top),
+        "html": lambda: html_of(comparison, top),
         "svg": lambda: _svg(comparison),
         "csv": lambda: _csv(comparison),
         "json": lambda: _json(comparison),
@@ -109,7 +111,7 @@ def _markdown(comparison: Comparison, top: int | None) -> str:
         f"{title}\n\n{lay_out(escaped(grid, escape), 'pipe')}".lstrip("\n")
         for title, grid in tables(comparison, top)
     ]
-    lines = [escape(line) for line in (*_opening(comparison), *_closing(comparison))]
+    lines = [escape(line.replace(_GAP, " · ")) for line in (*_opening(comparison), *_closing(comparison))]
     return "\n\n".join([*parts, *lines]) + "\n"
 
 
@@ -125,14 +127,16 @@ def _latex(comparison: Comparison, top: int | None) -> str:
     return "\n".join([NEEDS, "\n\n".join(parts), *lines]) + "\n"
 
 
-def _html(comparison: Comparison, top: int | None) -> str:
+def html_of(comparison: Comparison, top: int | None = None, *, picture: str = "") -> str:
+    """What was compared, the picture where there is one, tables, and what is to be known besides."""
     from html import escape
 
-    shown = [
-        f"<p><b>{escape(title)}</b></p>{lay_out(grid, 'html')}" for title, grid in tables(comparison, top)
-    ]
-    lines = [f"<p>{escape(line)}</p>" for line in (*_opening(comparison), *_closing(comparison))]
-    return "\n".join([*shown, *lines]) + "\n"
+    first, *opening = [escape(line.replace(_GAP, " · ")) for line in _opening(comparison)]
+    parts = [f"<p><b>{first}</b></p>", *(f"<p>{line}</p>" for line in opening), picture]
+    for title, grid in tables(comparison, top):
+        parts += [f"<p><b>{escape(title)}</b></p>" if title else "", lay_out(grid, "html")]
+    parts += [f"<p>{escape(line)}</p>" for line in _closing(comparison)]
+    return "\n".join(part for part in parts if part) + "\n"
 
 
 def _svg(comparison: Comparison) -> str:

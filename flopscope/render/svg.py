@@ -1,4 +1,4 @@
-"""Report -> the picture "FLOPs are not time", as a file that stands alone or as an image in a notebook."""
+"""Report, Machine -> a picture as a file that stands alone, or as an image in a notebook."""
 
 from __future__ import annotations
 
@@ -10,31 +10,86 @@ from flopscope.errors import InputError
 from flopscope.render.registry import Options, renderer
 
 if TYPE_CHECKING:
+    from flopscope.records import Machine
     from flopscope.reports import Report
 
 
 @renderer("svg")
 def render_svg(report: Report, options: Options) -> str:  # noqa: ARG001
-    """The whole report as one picture with its title, machine and legend.
+    """FLOPs against time, the whole report as one picture with its title, machine and legend.
 
     Raises:
         InputError: The report has no layer.
     """
     from flopscope.pictures import icicles
 
-    drawn = icicles(report, static=True)
-    if not drawn:
-        raise InputError(
-            "a report without layers cannot be drawn", hint="profile a model that runs something"
-        )
-    return drawn + "\n"
+    return _drawn(
+        icicles(report, static=True),
+        "a report without layers cannot be drawn",
+        "profile a model that runs something",
+    )
+
+
+@renderer("parts-svg")
+def render_parts(report: Report, options: Options) -> str:  # noqa: ARG001
+    """The five parts of the time, of the whole and by kind.
+
+    Raises:
+        InputError: No time was taken apart, or the measurement is void.
+    """
+    from flopscope.pictures import breakdown
+
+    return _drawn(
+        breakdown(report, static=True),
+        "the five parts of the time are not known, or withheld where the measurement is void",
+        _MEASURE,
+    )
+
+
+@renderer("roofline-svg")
+def render_roofline(report: Report, options: Options) -> str:  # noqa: ARG001
+    """The layers under the measured roofs.
+
+    Raises:
+        InputError: The report has no roofs or no latencies.
+    """
+    from flopscope.pictures import roofline
+
+    return _drawn(
+        roofline(report, static=True),
+        "a roofline needs measured roofs and latencies, which this report does not hold",
+        _MEASURE,
+    )
+
+
+@renderer("memory-svg")
+def render_memory(report: Report, options: Options) -> str:  # noqa: ARG001
+    """The activation memory over the run.
+
+    Raises:
+        InputError: The report does not hold it: nothing ran, or an older flopscope made the file.
+    """
+    from flopscope.pictures import memory
+
+    return _drawn(
+        memory(report, static=True),
+        "the report does not hold its activation memory over the run",
+        "an older flopscope made it: count the model again",
+    )
+
+
+def _drawn(svg: str, fault: str, hint: str) -> str:
+    if not svg:
+        raise InputError(fault, hint=hint)
+    return svg + "\n"
 
 
 def image(svg: str, words: str) -> str:
     """A drawn picture as an `<img>` that holds its own bytes; "" for one that was not drawn.
 
-    Hosts of notebooks clean the HTML of outputs, and most drop an `<svg>` that stands in it; an image
-    with its bytes in a `data:` address is left alone, and no style of the page reaches into it.
+    Hosts of notebooks clean the HTML of outputs. JupyterLab drops an `<svg>` that stands in it and shows an
+    image with its bytes in a `data:` address, into which no style of the page reaches. A host that drops
+    that too shows `words` in its place.
     """
     if not svg:
         return ""

@@ -1,4 +1,4 @@
-"""Why -> text for a terminal, or JSON: verdict, evidence, reasons, alternatives, advice, doubts."""
+"""Why -> text for a terminal, blocks for other formats, JSON: verdict, evidence, reasons, advice, doubts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from flopscope.records import Fact
 from flopscope.render.bars import BLOCKS, LETTERS, stacked
 from flopscope.render.findings import TITLES, Figures, sentence
-from flopscope.render.grid import printable
+from flopscope.render.grid import Grid, printable
 from flopscope.render.parts import PARTS, named, parts_of
 from flopscope.render.phrases import filled, milliseconds, percent
 from flopscope.render.why_advice import advised
 from flopscope.render.why_compared import compared
-from flopscope.render.why_lines import pieces
+from flopscope.render.why_lines import GAP, Block, Table, labelled_blocks, pieces, table_block, table_text
 from flopscope.render.why_sums import findings, kinds, out_of_proportion, recoverable, terms, where
 from flopscope.units import (
     bytes_text,
@@ -97,15 +97,42 @@ def why_text(why: Why, *, width: int | None = WIDTH, blocks: bool = True) -> str
             _because(why, width),
             _bar(why, width, blocks=blocks),
             _allocator(why, width),
-            compared(why, width),
+            table_text(compared(why), width),
             advised(why, width),
         ]
     else:
         summary = [_sum_verdict(why, width), _bar(why, width, blocks=blocks), where(why, width)]
         summary.append(advised(why, width, most=3))
-        parts = [_head(why, width), "\n".join(filter(None, summary)), terms(why, width), kinds(why, width)]
-        parts += [out_of_proportion(why, width), recoverable(why, width), findings(why, width)]
+        parts = [_head(why, width), "\n".join(filter(None, summary)), terms(why, width)]
+        parts += [table_text(table, width) for table in _tables(why)]
     return "\n\n".join(part for part in [*parts, _closing(why, width)] if part)
+
+
+def why_blocks(why: Why) -> list[Block]:
+    """The same, before it has a format: the first block is what is explained, the last what is left open."""
+    first, *lines = _head(why, None).replace(GAP, " · ").splitlines()
+    found: list[Block | None] = [Block(first, lines=tuple(lines))]
+    if why.scope == "layer":
+        found += [*labelled_blocks(_layer_verdict(why, None)), _roof_block(why), _cause_block(why)]
+        found += [_part_block(why), *labelled_blocks(_allocator(why, None))]
+        found += [table_block(compared(why)), _advice_block(why)]
+    else:
+        found += [*labelled_blocks(_sum_verdict(why, None)), _part_block(why)]
+        found += [*labelled_blocks(where(why, None)), _advice_block(why), *labelled_blocks(terms(why, None))]
+        found += [table_block(table) for table in _tables(why)]
+    found.append(Block("", lines=tuple(_last_lines(why))))
+    return [block for block in found if block is not None]
+
+
+def _advice_block(why: Why) -> Block | None:
+    """All advice that is worth it: there is room."""
+    found = labelled_blocks(advised(why, None, most=len(why.advice)))
+    lines = [line for block in found for line in block.lines if not line.startswith("…")]
+    return Block("Try", lines=tuple(lines), listed=True) if lines else None
+
+
+def _tables(why: Why) -> list[Table]:
+    return [kinds(why), out_of_proportion(why), recoverable(why), findings(why)]
 
 
 def why_json(why: Why) -> str:
@@ -192,6 +219,23 @@ def _sum_verdict(why: Why, width: int | None) -> str:
 
 def _roofs(why: Why, width: int | None) -> str:
     """What FLOPs and bytes would take, and what was measured: all three, with both rates."""
+    rows = _roof_rows(why)
+    widest = [max((len(row[place]) for row in rows), default=0) for place in range(4)]
+    narrow = width is not None and 6 + widest[0] + widest[2] + widest[3] > width
+    named = 1 if narrow else 0
+    return "\n".join(
+        f"  {row[named]:<{widest[named]}}  {row[2]:<{widest[2]}}  {row[3]:>{widest[3]}}" for row in rows
+    )
+
+
+def _roof_block(why: Why) -> Block | None:
+    rows = [[row[0], row[2], row[3]] for row in _roof_rows(why)]
+    grid = Grid(("what", "amount and rate", "time"), ("left", "left", "right"), rows)
+    return Block("Its work at the roofs, and its time", grid) if rows else None
+
+
+def _roof_rows(why: Why) -> list[tuple[str, str, str, str]]:
+    """Name, short name, amount and rate, time."""
     found = {fact.code: fact for fact in why.evidence}
     rows = []
     flops, moved, measured = (found.get(k) for k in ("flops-at-roof", "bytes-at-bandwidth", "measured"))
@@ -205,12 +249,7 @@ def _roofs(why: Why, width: int | None) -> str:
         rates += [its.rate("bytes_per_s", "B/s")] if its.known("bytes_per_s") else []
         its_time = milliseconds(measured.seconds)
         rows.append((f"measured, {_UNDISTURBED}", _UNDISTURBED, ", ".join(rates), its_time))
-    widest = [max((len(row[place]) for row in rows), default=0) for place in range(4)]
-    narrow = width is not None and 6 + widest[0] + widest[2] + widest[3] > width
-    named = 1 if narrow else 0
-    return "\n".join(
-        f"  {row[named]:<{widest[named]}}  {row[2]:<{widest[2]}}  {row[3]:>{widest[3]}}" for row in rows
-    )
+    return rows
 
 
 def _against(fact: Fact, amount: str, unit: str) -> tuple[str, str]:
@@ -225,17 +264,23 @@ def _against(fact: Fact, amount: str, unit: str) -> tuple[str, str]:
 
 def _because(why: Why, width: int | None) -> str:
     if not why.reasons:
-        near = why.summary.code.startswith("near-")
-        cause = (
-            "this is what its work takes here." if near else "no rule finds a cause of a notable part of it."
-        )
-        return f"Because\n  {cause}"
+        return f"Because\n  {_no_cause(why)}"
     widest = max(len(finding.code) for finding in why.reasons)
     lines = ["Because"]
     for place, finding in enumerate(why.reasons, 1):
         first = f"  {place}. {finding.code:<{widest}}  "
         lines.append(filled(first + printable(sentence(finding)), width, len(first)))
     return "\n".join(lines)
+
+
+def _cause_block(why: Why) -> Block:
+    found = [f"{finding.code}: {printable(sentence(finding))}" for finding in why.reasons]
+    return Block("Because", lines=tuple(found or [_no_cause(why)]), listed=bool(found))
+
+
+def _no_cause(why: Why) -> str:
+    near = why.summary.code.startswith("near-")
+    return "this is what its work takes here." if near else "no rule finds a cause of a notable part of it."
 
 
 # --------------------------------------------------------------------------- parts, terms, allocator
@@ -254,6 +299,18 @@ def _bar(why: Why, width: int | None, *, blocks: bool) -> str:
     room = BAR if width is None else max(10, min(BAR, width - 11))
     legend = pieces([" " * 9 + shown[0], *shown[1:]], width, 9)
     return f"Parts    [{stacked(parts, room, blocks=blocks)}]\n{legend}"
+
+
+def _part_block(why: Why) -> Block | None:
+    parts = parts_of([why.layer])
+    if why.layer.limit is None or parts is None:
+        return None
+    cheap = "cheap" in why.doubts
+    rows = [
+        [named(part, cheap=cheap), _part(parts.seconds[part]), f"{share_text(parts.share(part))} %"]
+        for part in PARTS
+    ]
+    return Block("Parts", Grid(("part", "time", "share"), ("left", "right", "right"), rows))
 
 
 def _part(seconds: float) -> str:

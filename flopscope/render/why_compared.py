@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from flopscope.records import Counterfactual
-from flopscope.render.why_lines import Table, table_text
+from flopscope.render.why_lines import Table
 from flopscope.units import count_text, giga_text, milliseconds_text, number_text
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ _SPARE = ("MACs", "this ms", "FLOPs", "ms", "GFLOP/s")
 _OTHER_FUNCTION = "computes another function"
 
 
-def compared(why: Why, width: int | None) -> str:
-    """The table; "" where nothing was done otherwise."""
+def compared(why: Why) -> Table | None:
+    """The table; None where nothing was done otherwise."""
     found = why.counterfactuals
     if not found:
-        return ""
+        return None
     flops = _counts(why)[1]
     common, marks = _footnotes(found)
     rows = [
@@ -47,8 +47,7 @@ def compared(why: Why, width: int | None) -> str:
         heading += f"; this is the layer's costliest operator, {found[0].subject}"
     shown = len(_NAMES) if any(row[-1] for row in rows) else len(_NAMES) - 1
     rows = [row[:shown] for row in rows]
-    table = Table(heading, _NAMES[:shown], _SIDES[:shown], rows, _SPARE, cut_front=False, lines=tuple(lines))
-    return table_text(table, width)
+    return Table(heading, _NAMES[:shown], _SIDES[:shown], rows, _SPARE, cut_front=False, lines=tuple(lines))
 
 
 def ratio_text(ratio: float) -> str:

@@ -9,6 +9,8 @@ from flopscope.render.grid import Grid, lay_out_ruled, printable
 from flopscope.render.phrases import filled
 
 GAP = "   "
+LABEL = 9
+"""Characters that a label at the beginning of a line takes."""
 _LEAST_LABEL = 12
 
 
@@ -30,6 +32,19 @@ class Table:
     lines: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of an explanation before it has a format: a heading, a table where there is one, lines below.
+
+    `listed` lines stand for one thing each.
+    """
+
+    heading: str
+    grid: Grid | None = None
+    lines: tuple[str, ...] = ()
+    listed: bool = False
+
+
 def pieces(words: Sequence[str], width: int | None, indent: int = 0) -> str:
     """Words that stay whole, as many on a line as fit, all lines but the first indented."""
     lines: list[str] = []
@@ -44,9 +59,9 @@ def pieces(words: Sequence[str], width: int | None, indent: int = 0) -> str:
     return "\n".join(filled(line, width, max(indent, 2)) if "  " not in line else line for line in lines)
 
 
-def table_text(table: Table, width: int | None) -> str:
+def table_text(table: Table | None, width: int | None) -> str:
     """The table with its heading, within the width; "" where it has no rows."""
-    if not table.rows:
+    if table is None or not table.rows:
         return ""
     table = replace(table, rows=[[printable(text) for text in row] for row in table.rows])
     gone: list[str] = []
@@ -60,6 +75,25 @@ def table_text(table: Table, width: int | None) -> str:
     under = [filled(line, width, 2) for line in (*more, *table.lines, *said)]
     body = lay_out_ruled(Grid(table.names, table.sides, table.rows))
     return "\n".join([filled(table.heading, width, 2), body, *under])
+
+
+def table_block(table: Table | None) -> Block | None:
+    """The whole table, whatever its width; None where it has no rows."""
+    if table is None or not table.rows:
+        return None
+    rows = [[printable(text) for text in row] for row in table.rows]
+    more = [f"… {table.hidden} more"] if table.hidden else []
+    return Block(table.heading, Grid(table.names, table.sides, rows), (*more, *table.lines))
+
+
+def labelled_blocks(text: str) -> list[Block]:
+    """Lines of a text that begin with a label or are indented by its room -> a block for each label."""
+    found: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if label := line[:LABEL].strip():
+            found.append((label, []))
+        found[-1][1].append(line[LABEL:].strip())
+    return [Block(label, lines=tuple(lines), listed=len(lines) > 1) for label, lines in found]
 
 
 def _taken(table: Table) -> int:

@@ -9,7 +9,7 @@ from flopscope.diagnosis.wholes import NOTICEABLE
 from flopscope.records import Fact, Verdict
 from flopscope.render.findings import TITLES, Figures
 from flopscope.render.phrases import as_float, filled, milliseconds
-from flopscope.render.why_lines import Table, table_text
+from flopscope.render.why_lines import Table
 from flopscope.units import giga_text, milliseconds_text, share_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _to_win(why: Why) -> list[str]:
     ]
 
 
-def kinds(why: Why, width: int | None) -> str:
+def kinds(why: Why) -> Table:
     """Shares and rates of each kind, and the findings that its time comes from."""
     found = _facts(why, "kind")
     shown = [fact for fact in found if (as_float(fact.numbers.get("latency_share")) or 0.0) >= NOTICEABLE]
@@ -57,9 +57,7 @@ def kinds(why: Why, width: int | None) -> str:
     lines = (f"… {rest} more, each below 1 % of the time",) if rest else ()
     spare = ("mostly", "GB/s", "time", "GFLOP/s")
     heading = "Kinds: shares of the whole model, time as observed, rates by the undisturbed time"
-    return table_text(
-        Table(heading, names, sides, [_kind(fact) for fact in shown], spare, lines=lines), width
-    )
+    return Table(heading, names, sides, [_kind(fact) for fact in shown], spare, lines=lines)
 
 
 def _kind(fact: Fact) -> list[str]:
@@ -70,7 +68,7 @@ def _kind(fact: Fact) -> list[str]:
     return [its.text("kind"), milliseconds(fact.seconds), *shares, *shown, _codes(its)]
 
 
-def out_of_proportion(why: Why, width: int | None) -> str:
+def out_of_proportion(why: Why) -> Table:
     """Layers whose share of the time is at least twice that of the FLOPs."""
     found = _facts(why, "out-of-proportion")
     rows = [
@@ -83,10 +81,10 @@ def out_of_proportion(why: Why, width: int | None) -> str:
         f"Out of proportion: at least twice the share of the time that they have of the FLOPs{_cut(rows)}"
     )
     names, sides = ("layer", "time", "of time", "of FLOPs", "findings"), ("left", *3 * ["right"], "left")
-    return table_text(Table(heading, names, sides, rows, ("findings", "time")), width)
+    return Table(heading, names, sides, rows, ("findings", "time"))
 
 
-def recoverable(why: Why, width: int | None) -> str:
+def recoverable(why: Why) -> Table:
     """What could be won at most, the largest first."""
     rows = [
         [its.text("path"), its.text("kind"), milliseconds(as_float(fact.numbers.get("latency_s"))),
@@ -101,18 +99,17 @@ def recoverable(why: Why, width: int | None) -> str:
     names = ("layer", "kind", "takes", "least by roofs", "at most", "limit")
     sides = ("left", "left", "right", "right", "right", "left")
     spare = ("kind", "limit", "least by roofs")
-    return table_text(Table(heading, names, sides, rows, spare, lines=lines), width)
+    return Table(heading, names, sides, rows, spare, lines=lines)
 
 
-def findings(why: Why, width: int | None) -> str:
+def findings(why: Why) -> Table:
     """The findings by code, what they account for, and where most of it is."""
     names = ("finding", "what", "layers", "accounts for", "their time", "most in")
     sides = ("left", "left", "right", "right", "right", "left")
     rows = [_finding(finding) for finding in why.reasons]
     heading = "Findings: what they account for where that is known; they overlap and do not add up"
     spare, hidden = ("what", "most in", "their time"), max(0, len(rows) - SHOWN)
-    table = Table(heading, names, sides, rows[:SHOWN], spare, cut_front=False, hidden=hidden)
-    return table_text(table, width)
+    return Table(heading, names, sides, rows[:SHOWN], spare, cut_front=False, hidden=hidden)
 
 
 def terms(why: Why, width: int | None) -> str:
