@@ -211,9 +211,9 @@ class Report:
             write_text(path, text)
         return text
 
-    def to_svg(self, path: PathLike | None = None) -> str:
-        """The picture "FLOPs are not time", which stands alone; also written to `path` if one is given."""
-        return self._written("svg", path)
+    def to_svg(self, path: PathLike | None = None, *, picture: str = "") -> str:
+        """A picture that stands alone: FLOPs against time, "parts", "roofline" or "memory"; also written."""
+        return self._written(f"{picture}-svg" if picture else "svg", path)
 
     def plot_roofline(self, path: PathLike | None = None, *, ax: Axes | None = None) -> Axes:
         """Draw layers under the measured roofs with matplotlib, for a paper; saved if `path` is given."""

@@ -27,13 +27,13 @@ RENDERERS = {
     ".tex": "latex",
     ".tsv": "tsv",
     ".txt": "text",
-    ".memory.svg": "memory-svg",
-    ".parts.svg": "parts-svg",
-    ".roofline.svg": "roofline-svg",
     ".speedscope.json": "speedscope",
     ".trace.json": "chrome-trace",
 }
-"""The suffix of a file, two where they are here, and what writes it. "roofline.svg" needs no name before."""
+"""The suffix of a file, two where they are here, and what writes it."""
+PICTURES = {".memory.svg": "memory-svg", ".parts.svg": "parts-svg", ".roofline.svg": "roofline-svg"}
+"""The same of further pictures, for reports that hold what they show; "roofline.svg" needs no name before."""
+_OF_REPORTS = {**RENDERERS, **PICTURES}
 OF_COMPARISONS = {
     ".csv": "csv",
     ".html": _PAGE,
@@ -49,9 +49,7 @@ OF_MACHINES = {".json": "json", ".svg": "svg", ".txt": "text"}
 """The same of a machine."""
 _SIGNATURES = {
     "markdown": f"<!-- flopscope {__version__} -->\n",
-    **dict.fromkeys(
-        ("svg", "memory-svg", "parts-svg", "roofline-svg"), f"<!-- flopscope {__version__} -->\n"
-    ),
+    **dict.fromkeys(("svg", *PICTURES.values()), f"<!-- flopscope {__version__} -->\n"),
     "latex": f"% flopscope {__version__}\n",
 }
 """The first line of what does not say by itself who wrote it."""
@@ -67,7 +65,7 @@ def require_writable(
     *,
     models: Sequence[str],
     force: bool,
-    writers: Mapping[str, str] = RENDERERS,
+    writers: Mapping[str, str] = _OF_REPORTS,
     what: str = "MODEL",
 ) -> None:
     """Refuse, before any work is done, what could not or must not be written in the end.
@@ -114,7 +112,7 @@ def write(report: Report, paths: Sequence[str], options: Options) -> None:
 
     # A page is always the whole report, as JSON is.
     write_each(
-        paths, RENDERERS, lambda name: report.to_html() if name == _PAGE else render(report, name, options)
+        paths, _OF_REPORTS, lambda name: report.to_html() if name == _PAGE else render(report, name, options)
     )
 
 
@@ -149,10 +147,12 @@ def titled(what: str, text: str) -> str:
     return f"flopscope {__version__}   {printable(what)}\n\n{text}"
 
 
-def writer_of(path: Path, writers: Mapping[str, str] = RENDERERS) -> str | None:
-    """The renderer for a file, by the last two words of its name ("run.trace.json") or its suffix, or None."""
-    words = path.name.lower().split(".")
-    return writers.get(f".{'.'.join(words[-2:])}") or writers.get(path.suffix.lower())
+def writer_of(path: Path, writers: Mapping[str, str] = _OF_REPORTS) -> str | None:
+    """The renderer for a file, by its last two suffixes ("run.trace.json") or its last; None: no such."""
+    suffixes, bare = [suffix.lower() for suffix in path.suffixes], f".{path.name.lower()}"
+    if bare in PICTURES and bare in writers:
+        return writers[bare]
+    return writers.get("".join(suffixes[-2:])) or writers.get("".join(suffixes[-1:]))
 
 
 def is_of_times(path: str) -> bool:

@@ -6,25 +6,28 @@ matplotlib is an extra, imported only here and only when something is drawn.
 from __future__ import annotations
 
 import os
-from math import atan2, degrees, sqrt
+from math import atan2, degrees, log10, sqrt
 from typing import TYPE_CHECKING, Any, cast
 
 from flopscope.errors import InputError
 from flopscope.pictures.captions import doubt, sums
-from flopscope.pictures.palette import BOX, COLOURS, INK
-from flopscope.pictures.rooflines import Plan, lay_out
+from flopscope.pictures.labels import Spot, placed
+from flopscope.pictures.palette import BOX, COLOURS, INK, MUTED
+from flopscope.pictures.rooflines import Plan, Point, lay_out
+from flopscope.pictures.shapes import fitting
 from flopscope.pictures.tiles import MOST_LEVELS, Span, sheet
 from flopscope.units import count_text, rate_text, seconds_text, share_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
 
     from flopscope.reports import Report
 
-COLUMN, PAGE = (3.5, 2.6), (7.0, 3.6)
+COLUMN, PAGE = (3.5, 3.0), (7.0, 3.6)
 """Inches: one column of a two-column paper, and its page."""
 _LEAF, _BAND = 3.0, 4.0  # in rows of containers
-_LABELS = 5
+_LABELS, _NAME, _TINY = 6, 5.5, 5.0
 
 
 def plot_roofline(
@@ -42,32 +45,80 @@ def plot_roofline(
             hint="profile the model with latency on this machine",
         )
     axes = _axes(ax, COLUMN)
-    low, high = (10.0**power for power in plan.across)
+    axes.set(xscale="log", yscale="log", xlim=[10.0**end for end in plan.across],
+             ylim=[10.0**end for end in plan.up],
+             xlabel="arithmetic intensity (FLOP/B)", ylabel="FLOP/s")  # fmt: skip
+    for kind in dict.fromkeys(point.kind for point in plan.points):
+        these = [point for point in plan.points if point.kind == kind]
+        axes.scatter([point.intensity for point in these], [point.flops_per_s for point in these],
+                     s=[_area(point) for point in these], color=COLOURS[kind].light, alpha=0.85, lw=0.4,
+                     edgecolors="white", label=kind.replace("_", " "), zorder=2)  # fmt: skip
+    legend = axes.legend(fontsize=6, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3,
+                         handletextpad=0.1, columnspacing=1.0)  # fmt: skip
+    for handle in legend.legend_handles:
+        cast("PathCollection", handle).set_sizes([18.0])
+    _settled(axes)
+    _roofs(axes, plan)
+    _names(axes, plan)
+    return _saved(axes, path, doubt(report))
+
+
+def _area(point: Point) -> float:
+    """A dot's size as matplotlib takes it: the square of its diameter in points."""
+    return max(3.0, 900 * point.share)
+
+
+def _roofs(axes: Axes, plan: Plan) -> None:
+    """Slopes and peaks, each with its name along it."""
+    low, high = (10.0**end for end in plan.across)
     top = max(peak for _, peak in plan.peaks)
-    for place, (_, slope) in enumerate(plan.slopes):
+    for place, (name, slope) in enumerate(plan.slopes):
         ends = ([low, top / slope], [low * slope, top])
         axes.plot(*ends, color=INK.light, lw=0.9, ls="--" if place else "-", zorder=1)
+        start = max(low, 10.0 ** plan.up[0] / slope) * 1.3
+        axes.text(start, start * slope * 1.15, f"{name} {rate_text(slope, 'B/s')}", size=6, va="bottom",
+                  rotation=_turn(axes, plan), rotation_mode="anchor", zorder=1)  # fmt: skip
     fastest = max((slope for _, slope in plan.slopes), default=top / low)
     for name, peak in plan.peaks:
         axes.plot([peak / fastest, high], [peak, peak], color=INK.light, lw=0.9, zorder=1)
         axes.annotate(f"{name} {rate_text(peak)}", (high, peak), xytext=(-2, 2), textcoords="offset points",
-                      size=5.5, ha="right")  # fmt: skip
-    for kind in dict.fromkeys(point.kind for point in plan.points):
-        these = [point for point in plan.points if point.kind == kind]
-        axes.scatter([point.intensity for point in these], [point.flops_per_s for point in these],
-                     s=[max(3.0, 900 * point.share) for point in these], color=COLOURS[kind].light,
-                     alpha=0.85, lw=0.4, edgecolors="white", label=kind.replace("_", " "))  # fmt: skip
-    for point in plan.points[:_LABELS]:
-        axes.annotate(point.label, (point.intensity, point.flops_per_s), size=5, textcoords="offset points",
-                      xytext=(3 + 15 * sqrt(point.share), -2))  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(10.0 ** plan.up[0], 10.0 ** plan.up[1]),
-             xlabel="arithmetic intensity (FLOP/B)", ylabel="FLOP/s")  # fmt: skip
-    for name, slope in plan.slopes:
-        start = max(low, 10.0 ** plan.up[0] / slope) * 1.5
-        axes.text(start, start * slope * 1.15, f"{name} {rate_text(slope, 'B/s')}", size=5.5, va="bottom",
-                  rotation=_turn(axes, plan), rotation_mode="anchor")  # fmt: skip
-    axes.legend(fontsize=5, frameon=False, loc="lower right", markerscale=0.5)
-    return _saved(axes, path, doubt(report))
+                      size=6, ha="right")  # fmt: skip
+
+
+def _names(axes: Axes, plan: Plan) -> None:
+    """The layers that take most, named where their names hit nothing."""
+    wide, high = _points_wide(axes)
+
+    def at(intensity: float, rate: float) -> tuple[float, float]:
+        x, y = log10(intensity) - plan.across[0], plan.up[1] - log10(rate)
+        return x / (plan.across[1] - plan.across[0]) * wide, y / (plan.up[1] - plan.up[0]) * high
+
+    spots = [Spot(*at(point.intensity, point.flops_per_s), sqrt(_area(point)) / 2, point.label)
+             for point in plan.points]  # fmt: skip
+    top, low = max(peak for _, peak in plan.peaks), 10.0 ** plan.across[0]
+    lines = [(*at(low, low * slope), *at(top / slope, top)) for _, slope in plan.slopes]
+    lines += [(*at(low, peak), *at(10.0 ** plan.across[1], peak)) for _, peak in plan.peaks]
+    roof = at(low, top)[1]
+    frame = (0.0, roof if all(spot.y >= roof for spot in spots) else 0.0, wide, high)
+    for label in placed(spots, frame, size=_NAME, most=_LABELS, lines=lines):
+        axes.annotate(label.name, (label.x / wide, 1 - label.y / high), xycoords="axes fraction",
+                      size=_NAME, parse_math=False, zorder=3)  # fmt: skip
+        if label.leader:
+            x, y, x2, y2 = label.leader
+            axes.plot([x / wide, x2 / wide], [1 - y / high, 1 - y2 / high], transform=axes.transAxes,
+                      color=MUTED.light, lw=0.5, zorder=1)  # fmt: skip
+
+
+def _points_wide(axes: Axes) -> tuple[float, float]:
+    """Width and height of the axes in points."""
+    box, dpi = axes.get_window_extent(), axes.figure.dpi
+    return 72 * box.width / dpi, 72 * box.height / dpi
+
+
+def _settled(axes: Axes) -> None:
+    """Let the figure lay itself out, after which lengths in the axes are known."""
+    figure: Any = axes.figure.canvas.figure
+    figure.draw_without_rendering()
 
 
 def _turn(axes: Axes, plan: Plan) -> float:
@@ -90,6 +141,9 @@ def plot_icicle(
             "a report without layers cannot be drawn", hint="profile a model that runs something"
         )
     axes, drawn = _axes(ax, PAGE), sheet(report)
+    axes.set_axis_off()
+    _settled(axes)
+    wide, _ = _points_wide(axes)
     timed = any(tile.time for tile in drawn.tiles)
     depth = min(drawn.levels, MOST_LEVELS + 1)
     height = depth + _LEAF
@@ -100,8 +154,10 @@ def plot_icicle(
         )
         for span, y in spans:
             _rectangle(axes, span, y, 1.0, BOX.light)
-            if span[1] - span[0] > 0.012 * len(tile.name):
-                axes.text(span[0] + 0.003, y + 0.55, tile.name, size=4.5, va="center", clip_on=True)
+            if words := fitting(tile.name, (span[1] - span[0] - 0.006) * wide, _TINY):
+                axes.text(
+                    span[0] + 0.003, y + 0.55, words, size=_TINY, va="center", clip_on=True, parse_math=False
+                )
     for tile in drawn.leaves:
         kind, level = report.layers[tile.row or 0].kind, min(tile.level, depth)
         _rectangle(axes, tile.flops, level, height - level, COLOURS[kind].light)
@@ -128,10 +184,16 @@ def _words(axes: Axes, report: Report, bottom: float, *, timed: bool) -> None:
         words += " % of FLOPs" if item.time is None else f" → {share_text(item.time)} %"
         handles.append(Patch(color=COLOURS[item.kind].light, label=words))
     axes.legend(
-        handles=handles, fontsize=5.5, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.06)
+        handles=handles,
+        fontsize=6,
+        frameon=False,
+        ncols=3,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.06),
+        title="share of the FLOPs" + (" → share of the time" if timed else ""),
+        title_fontsize=6,
     )
     axes.set(xlim=(0, 1), ylim=(bottom, 0))
-    axes.set_axis_off()
 
 
 def _rectangle(axes: Axes, span: Span, y: float, height: float, colour: str) -> None:
@@ -184,9 +246,12 @@ def _saved(axes: Axes, path: str | os.PathLike[str] | None, doubts: str) -> Axes
     if doubts:
         axes.set_title(doubts, size=6)
     if path is not None:
+        from matplotlib import rc_context
+
         figure: Any = axes.get_figure()
         try:
-            figure.savefig(path, bbox_inches="tight")
+            with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):  # TrueType: publishers refuse Type 3
+                figure.savefig(path, bbox_inches="tight")
         except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot write {os.fspath(path)}: {error}",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from flopscope.records import Machine
     from flopscope.reports import Report
 
+_MEASURE = "profile the model with latency on this machine"
+
 
 @renderer("svg")
 def render_svg(report: Report, options: Options) -> str:  # noqa: ARG001
@@ -75,6 +77,21 @@ def render_memory(report: Report, options: Options) -> str:  # noqa: ARG001
         memory(report, static=True),
         "the report does not hold its activation memory over the run",
         "an older flopscope made it: count the model again",
+    )
+
+
+def machine_svg(machine: Machine) -> str:
+    """The roofs of a machine alone.
+
+    Raises:
+        InputError: The machine has no peak.
+    """
+    from flopscope.pictures import machine_roofline
+
+    return _drawn(
+        machine_roofline(machine, static=True),
+        f"{machine.name}: no peak is known, so there are no roofs to draw",
+        "measure it: flopscope machine",
     )
 
 
