@@ -77,7 +77,8 @@ def executed(source: Path, *, effort: str, folder: Path) -> nbformat.NotebookNod
     )
     inline = "module://matplotlib_inline.backend_inline"
     settings = {"FLOPSCOPE_EFFORT": effort, "MPLBACKEND": inline, "IPYTHONDIR": str(folder / "ipython")}
-    client.execute(env={**os.environ, **settings})
+    # A manager that is given is left running unless told otherwise, and each kernel holds a whole torch.
+    client.execute(cleanup_kc=True, env={**os.environ, **settings})
     return cleaned(notebook)
 
 
