@@ -32,6 +32,7 @@ PAGES = (
     DOCS / "tutorial.md",
     DOCS / "columns" / "index.md",
     DOCS / "conventions.md",
+    DOCS / "pictures.md",
 )
 MODELS = {
     "mobilenet_v3_large": ("torchvision:mobilenet_v3_large", "1,3,224,224"),
@@ -98,6 +99,7 @@ def _pictures(reports: Mapping[str, flopscope.Report]) -> dict[Path, str]:
             large, by="kind", width=_DRAWN, static=True
         ),
         DRAWN / "mobilenet_v3_large-roofline.svg": pictures.roofline(large, width=_DRAWN, static=True),
+        DRAWN / "mobilenet_v3_large-memory.svg": pictures.memory(large, width=_DRAWN, static=True),
         DRAWN / "net-breakdown.svg": pictures.breakdown(net, by="layer", width=_DRAWN, static=True),
     }
 

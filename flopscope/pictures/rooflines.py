@@ -72,7 +72,7 @@ def lay_out(machine: Machine, report: Report | None = None) -> Plan | None:
     low = min([top / (100 if points else 1000), *(point.flops_per_s for point in points)])
     return Plan(
         (log10(min(across)), log10(max(across))),
-        (log10(max(low, top / 1e6) / 1.8), log10(top * 2)),
+        (log10(low / 1.8), log10(top * 2)),
         peaks,
         slopes,
         points,
@@ -167,7 +167,7 @@ class _Page:
     def y(self, rate: float) -> float:
         low, high = self.plan.up
         place = (log10(rate) - low) / (high - low)
-        return self.floor - min(1.0, max(0.0, place)) * (self.floor - _TOP)
+        return self.floor - place * (self.floor - _TOP)
 
     def slope(self, bytes_per_s: float, top: float) -> tuple[float, float, float, float]:
         """A bandwidth as a line, from where it enters to where it meets the highest peak."""
