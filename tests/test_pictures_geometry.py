@@ -201,7 +201,7 @@ def test_layers_without_a_dot_are_told_by_kind() -> None:
 
 def test_bars_say_their_shares_their_scale_and_what_a_layer_is() -> None:
     words = "".join(parsed(pictures.breakdown(timed(), by="layer", static=True)).itertext())
-    assert "by layer, on a scale of their own: the longest is 0.006 ms" in words
+    assert "by layer; on a scale of their own: the longest is 0.006 ms" in words
     assert "41.7 %" in words  # 2.5 of the 6 µs of the depthwise layer
     assert "0.006 ms, 60.0 %, depthwise conv" in words
 

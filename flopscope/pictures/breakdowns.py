@@ -19,8 +19,9 @@ _NAMES = 250.0
 _NUMBERS = {"kind": 150.0, "layer": 270.0}
 _LAYERS = 20
 _INSIDE = 11.0
-_FIRST = 86.0
-"""Where the bars of kinds or layers begin, below that of the whole."""
+_WHOLE = 56.0
+"""The height of the bar of the whole, with what is said below it."""
+_ENTRY = 138.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +52,22 @@ def breakdown(report: Report, *, by: str = "kind", width: int = 1200, static: bo
         return ""
     brush = Brush(static=static)
     bars = _kinds(report) if by == "kind" else _layers(report)
-    room = width - _NAMES - _NUMBERS[by]
+    left = min(_NAMES, 0.32 * width)
+    room = width - left - _NUMBERS[by]
     longest = max(bar.parts.total_s for bar in bars)
+    legend, first = _legend(whole, brush, left, width)
     parts = [
-        *_legend(whole, brush, width),
-        *_drawn(_Bar("whole model", whole), whole, 30, room, brush),
-        brush.text(_NAMES, _FIRST - 14, _scale(bars, longest, by), colour="muted", size=_INSIDE),
+        *legend,
+        *_drawn(_Bar("whole model", whole), whole, (left, first, room), brush),
+        brush.text(left, first + 42, _scale(bars, whole, by), colour="muted", size=_INSIDE),
     ]
+    first += _WHOLE
     for place, bar in enumerate(bars):
-        parts += _drawn(bar, whole, _FIRST + place * _ROW, room * bar.parts.total_s / longest, brush)
-    height = _FIRST + len(bars) * _ROW + 4
+        place_of_it = (left, first + place * _ROW, room * bar.parts.total_s / longest)
+        parts += _drawn(bar, whole, place_of_it, brush)
+    height = first + len(bars) * _ROW + 4
     if doubts := doubt(report):
-        parts.append(brush.text(_NAMES, height + 12, doubts, colour="muted"))
+        parts.append(brush.text(left, height + 12, doubts, colour="muted"))
         height += 20
     label = f"Where the time of {report.model} goes, by {by}: " + ", ".join(
         f"{whole.name(part)} {share_text(whole.share(part))} %" for part in PARTS
@@ -70,18 +75,26 @@ def breakdown(report: Report, *, by: str = "kind", width: int = 1200, static: bo
     return framed(report, brush, "Where the time goes", (width, height), label, parts)
 
 
-def _scale(bars: Sequence[_Bar], longest: float, by: str) -> str:
-    """That the bars below are longer than that of the whole is."""
-    which = f"by {by}" if by == "kind" or len(bars) < _LAYERS else f"the {_LAYERS} layers that take most"
-    return f"{which}, on a scale of their own: the longest is {milliseconds_text(longest)} ms"
+def _scale(bars: Sequence[_Bar], whole: Parts, by: str) -> str:
+    """What the bars below are, and that they are longer than that of the whole is."""
+    longest = milliseconds_text(bars[0].parts.total_s)
+    which = f"by {by}"
+    if by == "layer" and len(bars) == _LAYERS:
+        share = sum(bar.parts.total_s for bar in bars) / whole.total_s
+        which = f"the {_LAYERS} layers that take most, {share_text(share)} % of the time"
+    return f"{which}; on a scale of their own: the longest is {longest} ms"
 
 
-def _legend(whole: Parts, brush: Brush, width: float) -> Iterator[str]:
-    step = min(190.0, (width - _NAMES) / len(PARTS))
+def _legend(whole: Parts, brush: Brush, left: float, width: float) -> tuple[list[str], float]:
+    """A swatch, the name and the share of each part, and where the first bar may begin."""
+    columns = min(len(PARTS), max(1, int((width - left) / _ENTRY)))
+    step = min(190.0, (width - left) / columns)
+    parts, y = [], 0.0
     for place, part in enumerate(PARTS):
-        x = _NAMES + place * step
-        yield rect(x, 4, 12, 12, brush.colour(f"part-{part}"))
-        yield brush.text(x + 18, 14, f"{whole.name(part)} {share_text(whole.share(part))} %")
+        x, y = left + place % columns * step, place // columns * 20.0
+        parts.append(rect(x, y + 4, 12, 12, brush.colour(f"part-{part}")))
+        parts.append(brush.text(x + 18, y + 14, f"{whole.name(part)} {share_text(whole.share(part))} %"))
+    return parts, y + 30
 
 
 def _kinds(report: Report) -> list[_Bar]:
@@ -110,10 +123,10 @@ def _longest(bars: Sequence[_Bar]) -> list[_Bar]:
     return sorted(bars, key=lambda bar: -bar.parts.total_s)
 
 
-def _drawn(bar: _Bar, whole: Parts, y: float, room: float, brush: Brush) -> Iterator[str]:
-    """The name, the bar in its five colours, milliseconds and share."""
-    x = _NAMES
-    parts = [brush.text(_NAMES - 10, y + 13, fitting(bar.name, _NAMES - 14), anchor="end")]
+def _drawn(bar: _Bar, whole: Parts, at: tuple[float, float, float], brush: Brush) -> Iterator[str]:
+    """The name, the bar in its five colours, milliseconds and share; `at` is left end, top and length."""
+    x, y, room = at
+    parts = [brush.text(x - 10, y + 13, fitting(bar.name, x - 14), anchor="end")]
     for part in PARTS:
         wide = room * bar.parts.share(part)
         if wide >= 0.2:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from flopscope.pictures.captions import HEAD, Sum, doubt, head, of_tile, shares, sums, told
 from flopscope.pictures.shapes import Brush, fitting, length, number, path, rect
 from flopscope.pictures.tiles import Sheet, Span, joined, sheet
+from flopscope.render.parts import withheld
 from flopscope.units import count_text, seconds_text, share_text
 
 if TYPE_CHECKING:
@@ -118,7 +119,14 @@ def _headings(report: Report, brush: Brush, frame: _Frame) -> Iterator[str]:
     yield brush.text(_EDGE, below, f"Time: {seconds_text(seconds)} in layers", bold=True)
     more = "width = share of the time"
     more += f"; {doubts}" if doubts else ""
-    yield brush.text(frame.width - _EDGE, below, more, colour="muted", anchor="end")
+    yield brush.text(
+        frame.width - _EDGE,
+        below,
+        more,
+        colour="ink" if doubts else "muted",
+        anchor="end",
+        bold=withheld(report),
+    )
 
 
 def _containers(drawn: Sheet, brush: Brush, frame: _Frame, *, titles: bool) -> Iterator[str]:

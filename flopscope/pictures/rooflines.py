@@ -72,7 +72,7 @@ def lay_out(machine: Machine, report: Report | None = None) -> Plan | None:
     low = min([top / (100 if points else 1000), *(point.flops_per_s for point in points)])
     return Plan(
         (log10(min(across)), log10(max(across))),
-        (log10(low / 1.8), log10(top * 2)),
+        (log10(low / 2.5), log10(top * 2)),
         peaks,
         slopes,
         points,
