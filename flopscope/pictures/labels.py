@@ -16,8 +16,8 @@ Box = tuple[float, float, float, float]
 
 _RINGS = (4.0, 16.0, 30.0)
 """How far from its dot a name may stand; from the second on a line leads to it."""
-_CROWDED = 5.0
-"""A dot with a greater radius is never written over, even where all else is crowded."""
+_HIGH, _BASE = 1.2, 0.25
+"""The height of a name, and how far its base line is above its lower edge, in font sizes."""
 _STEP, _KEPT = 6.0, 4.0
 
 
@@ -64,22 +64,40 @@ def placed(
             break
         if not spot.name or any(_same_place(spot, label.spot) for label in found):
             continue
-        strict = [*taken, *crossed, *(_around(other) for other in spots if other is not spot)]
-        loose = [*taken, *(_around(other) for other in spots if other is not spot and _large(other))]
-        for box, leader in (*_places(spot, size, strict, _RINGS), *_places(spot, size, loose, _RINGS[:1])):
-            if _within(box, frame):
-                taken.append(box)
-                found.append(Label(spot.name, box[0], box[3] - 0.25 * size, spot, leader))
+        dots = [_around(other) for other in spots if other is not spot]
+        for lines_too in (crossed, []):
+            label = _first(spot, frame, size, taken, [*dots, *lines_too])
+            if label is not None:
                 break
+        if label is not None:
+            found.append(label)
+            taken.append(_box(label, size))
+            taken += _along(label.leader) if label.leader else ()
     return tuple(found)
 
 
-def _places(
-    spot: Spot, size: float, hit: Sequence[Box], rings: Sequence[float]
-) -> Iterator[tuple[Box, tuple[float, float, float, float] | None]]:
-    """The free places for a name, the best first: beside its dot, above and below, then farther away."""
-    wide, high = length(spot.name, size), 1.2 * size
-    for ring in rings:
+def _first(spot: Spot, frame: Box, size: float, taken: Sequence[Box], hit: Sequence[Box]) -> Label | None:
+    """The first free place within the frame, whose line to its dot crosses no name and no other line."""
+    for box, leader in _places(spot, size):
+        led = _along(leader) if leader else ()
+        if (
+            _within(box, frame)
+            and not any(_overlap(box, other) for other in (*taken, *hit))
+            and not any(_overlap(part, other) for part in led for other in taken)
+        ):
+            return Label(spot.name, box[0], box[3] - _BASE * size, spot, leader)
+    return None
+
+
+def _box(label: Label, size: float) -> Box:
+    base = label.y + _BASE * size
+    return label.x, base - _HIGH * size, label.x + length(label.name, size), base
+
+
+def _places(spot: Spot, size: float) -> Iterator[tuple[Box, Box | None]]:
+    """The places for a name, the best first: beside its dot, above and below, then farther away."""
+    wide, high = length(spot.name, size), _HIGH * size
+    for ring in _RINGS:
         reach = spot.radius + ring
         slant = 0.7 * reach
         for x, y in (
@@ -89,11 +107,10 @@ def _places(
             *((-slant - wide, slant - high / 3), (-slant - wide, -slant - high * 2 / 3)),
         ):
             box = (spot.x + x, spot.y + y, spot.x + x + wide, spot.y + y + high)
-            if not any(_overlap(box, other) for other in hit):
-                yield box, None if ring == _RINGS[0] else _leader(spot, box)
+            yield box, None if ring == _RINGS[0] else _leader(spot, box)
 
 
-def _leader(spot: Spot, box: Box) -> tuple[float, float, float, float]:
+def _leader(spot: Spot, box: Box) -> Box:
     """From the edge of a dot to the nearest point of its name's box."""
     x, y = min(max(spot.x, box[0]), box[2]), min(max(spot.y, box[1]), box[3])
     far = hypot(x - spot.x, y - spot.y) or 1.0
@@ -116,10 +133,6 @@ def _around(spot: Spot) -> Box:
 
 def _same_place(one: Spot, other: Spot) -> bool:
     return hypot(one.x - other.x, one.y - other.y) <= max(one.radius, other.radius) + 4
-
-
-def _large(spot: Spot) -> bool:
-    return spot.radius > _CROWDED
 
 
 def _within(box: Box, frame: Box) -> bool:

@@ -13,7 +13,7 @@ from flopscope.errors import InputError
 from flopscope.pictures.captions import doubt, sums
 from flopscope.pictures.labels import Spot, placed
 from flopscope.pictures.palette import BOX, COLOURS, INK, MUTED
-from flopscope.pictures.rooflines import Plan, Point, lay_out
+from flopscope.pictures.rooflines import WORTH, Plan, Point, lay_out
 from flopscope.pictures.shapes import fitting
 from flopscope.pictures.tiles import MOST_LEVELS, Span, sheet
 from flopscope.units import count_text, rate_text, seconds_text, share_text
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COLUMN, PAGE = (3.5, 3.0), (7.0, 3.6)
 """Inches: one column of a two-column paper, and its page."""
 _LEAF, _BAND = 3.0, 4.0  # in rows of containers
-_LABELS, _NAME, _TINY = 6, 5.5, 5.0
+_LABELS, _NAME, _TINY = 5, 5.5, 5.0
 
 
 def plot_roofline(
@@ -87,13 +87,16 @@ def _roofs(axes: Axes, plan: Plan) -> None:
 
 def _names(axes: Axes, plan: Plan) -> None:
     """The layers that take most, named where their names hit nothing."""
+    from matplotlib.patheffects import withStroke
+
     wide, high = _points_wide(axes)
 
     def at(intensity: float, rate: float) -> tuple[float, float]:
         x, y = log10(intensity) - plan.across[0], plan.up[1] - log10(rate)
         return x / (plan.across[1] - plan.across[0]) * wide, y / (plan.up[1] - plan.up[0]) * high
 
-    spots = [Spot(*at(point.intensity, point.flops_per_s), sqrt(_area(point)) / 2, point.label)
+    spots = [Spot(*at(point.intensity, point.flops_per_s), sqrt(_area(point)) / 2,
+                  point.label if point.share >= WORTH else "")
              for point in plan.points]  # fmt: skip
     top, low = max(peak for _, peak in plan.peaks), 10.0 ** plan.across[0]
     lines = [(*at(low, low * slope), *at(top / slope, top)) for _, slope in plan.slopes]
@@ -102,7 +105,8 @@ def _names(axes: Axes, plan: Plan) -> None:
     frame = (0.0, roof if all(spot.y >= roof for spot in spots) else 0.0, wide, high)
     for label in placed(spots, frame, size=_NAME, most=_LABELS, lines=lines):
         axes.annotate(label.name, (label.x / wide, 1 - label.y / high), xycoords="axes fraction",
-                      size=_NAME, parse_math=False, zorder=3)  # fmt: skip
+                      size=_NAME, parse_math=False, zorder=3,
+                      path_effects=[withStroke(linewidth=1.5, foreground="white")])  # fmt: skip
         if label.leader:
             x, y, x2, y2 = label.leader
             axes.plot([x / wide, x2 / wide], [1 - y / high, 1 - y2 / high], transform=axes.transAxes,
@@ -140,11 +144,12 @@ def plot_icicle(
         raise InputError(
             "a report without layers cannot be drawn", hint="profile a model that runs something"
         )
-    axes, drawn = _axes(ax, PAGE), sheet(report)
+    drawn = sheet(report)
+    timed = any(tile.time for tile in drawn.tiles)
+    axes = _axes(ax, PAGE if timed else (PAGE[0], 0.6 * PAGE[1]))
     axes.set_axis_off()
     _settled(axes)
     wide, _ = _points_wide(axes)
-    timed = any(tile.time for tile in drawn.tiles)
     depth = min(drawn.levels, MOST_LEVELS + 1)
     height = depth + _LEAF
     bottom = 2 * height + _BAND if timed else height
@@ -175,13 +180,13 @@ def _words(axes: Axes, report: Report, bottom: float, *, timed: bool) -> None:
     bound = "≥ " if report.uncosted else ""
     axes.text(0, -0.3, f"FLOPs: {bound}{count_text(report.total.flops)}", size=7, va="bottom", weight="bold")
     seconds = sum(layer.latency_s or 0.0 for layer in report.layers)
-    told = f"Time: {seconds_text(seconds)}" if timed else "Time"
-    doubts = doubt(report)
-    axes.text(0, bottom + 0.3, told + (f" ({doubts})" if doubts else ""), size=7, va="top", weight="bold")
+    doubts = f" ({doubt(report)})" if doubt(report) else ""
+    told = f"Time: {seconds_text(seconds)}{doubts}" if timed else "Time was not measured."
+    axes.text(0, bottom + 0.3, told, size=7, va="top", weight="bold")
     handles = []
     for item in sums(report)[:9]:
         words = f"{item.kind.replace('_', ' ')}: {share_text(item.flops)}"
-        words += " % of FLOPs" if item.time is None else f" → {share_text(item.time)} %"
+        words += " %" if item.time is None else f" → {share_text(item.time)} %"
         handles.append(Patch(color=COLOURS[item.kind].light, label=words))
     axes.legend(
         handles=handles,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LEFT, _RIGHT, _TOP, _FOOT = 96.0, 16.0, 14.0, 46.0
 _LABELS, _NAME = 7, 11.0
 _ENTRY = 190.0
-_WORTH = 0.01  # of the time: a smaller layer is not named
+WORTH = 0.01  # of the time: a smaller layer is not named
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def _dots(page: _Page, brush: Brush) -> Iterator[str]:
         title = f"{point.label}\n{point.kind}, {share_text(point.share)} % of the time\n"
         title += f"{point.intensity:.3g} FLOP/B, {rate_text(point.flops_per_s)}"
         yield brush.group([circle], title=title, row=point.row)
-        spots.append(Spot(x, y, radius, point.label if point.share >= _WORTH else ""))
+        spots.append(Spot(x, y, radius, point.label if point.share >= WORTH else ""))
     roof = page.y(max(peak for _, peak in page.plan.peaks))
     above = any(spot.y < roof for spot in spots)  # where no dot is, no name should be
     frame = (_LEFT, _TOP if above else roof, page.right, page.floor)
