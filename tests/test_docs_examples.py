@@ -100,10 +100,10 @@ class Reader:
         return True
 
     def commands(self, piece: Piece) -> bool:
-        todo = manual.commands(piece)
+        calls = manual.commands(piece)
         failed = 0  # the line whose other commands are not run, as a shell does it after &&
-        for command in todo:
-            allowed = piece.marks.get("exit", "0") if command.line == todo[-1].line else "0"
+        for command in calls:
+            allowed = piece.marks.get("exit", "0") if command.line == calls[-1].line else "0"
             codes = {int(code) for code in allowed.split(" or ")}
             if command.line != failed and self.type(command, codes, "output varies" in piece.marks):
                 failed = command.line
