@@ -35,9 +35,8 @@ comparison_forms = options.together(
     option("Output", "--json", "json", is_flag=True, help="JSON on stdout: all of it."),
     option("Output", "--md", "md", is_flag=True, help="Markdown tables on stdout."),
     option("Output", "--plot", is_flag=True, help="Pictures in characters: ratios with intervals, kinds."),
-    option("Output", "-o", "--output", "outputs", multiple=True, metavar="FILE",
-           help="Write FILE too: .html .svg .csv .json .md .tex. Repeatable."),
-    option("Output", "--force", is_flag=True, help="Let -o replace a file that flopscope did not write."),
+    options.output_option(".html .svg .csv .json .md .tex"),
+    options.force_option,
     option("Output", "--top", type=click.IntRange(min=0), metavar="N",
            help="Layers to show of two models: those that differ most. 0: all, in order."),
 )  # fmt: skip

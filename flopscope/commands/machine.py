@@ -47,15 +47,7 @@ Exit codes: 0 done, 5 the machine was disturbed (--force shows it all the same).
     help="Show what was measured on a disturbed machine; let -o replace a file that flopscope did not write.",
 )
 @option("Output", "--json", "json", is_flag=True, help="JSON on stdout: all of it, in base units.")
-@option(
-    "Output",
-    "-o",
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="FILE",
-    help="Write FILE too: .json .svg .txt. Repeatable.",
-)
+@options.output_option(".json .svg .txt")
 @options.message_options
 def machine(sheet: str | None, json: bool, **given: Any) -> None:
     """Show what this machine can do at best: peaks by dtype, bandwidth, costs of a call and a page fault.

@@ -94,12 +94,20 @@ plot_options = together(
            help="Pictures in characters, not the table: FLOPs against time, parts, a roofline."),
 )  # fmt: skip
 
+force_option = option(
+    "Output", "--force", is_flag=True, help="Let -o replace a file that flopscope did not write."
+)
+
+
+def output_option(suffixes: str) -> Decorator:
+    """`-o FILE`, with the suffixes that its command can write."""
+    text = f"Write FILE too: {suffixes}. Repeatable."
+    return option("Output", "-o", "--output", "outputs", multiple=True, metavar="FILE", help=text)
+
+
 file_options = together(
-    option("Output", "-o", "--output", "outputs", multiple=True, metavar="FILE",
-           help="Write FILE too: .html .svg .csv .json .md .tex .tsv .txt .speedscope.json .trace.json."
-           " Repeatable."),
-    option("Output", "--force", is_flag=True, help="Let -o replace a file that flopscope did not write."),
-)  # fmt: skip
+    output_option(".html .svg .csv .json .md .tex .tsv .txt .speedscope.json .trace.json"), force_option
+)
 
 sum_options = together(
     option("Table", "--by", type=click.Choice(("kind", "type", "op")), help="Add up the layers, or the ops."),

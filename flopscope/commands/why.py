@@ -39,16 +39,8 @@ Without it the whole model is explained.
 @options.effort_options
 @option("Output", "--json", "json", is_flag=True, help="JSON on stdout: codes and numbers, no wording.")
 @option("Output", "--md", "md", is_flag=True, help="Markdown on stdout.")
-@option(
-    "Output",
-    "-o",
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="FILE",
-    help="Write FILE too: .json .md .txt. Repeatable.",
-)
-@option("Output", "--force", is_flag=True, help="Let -o replace a file that flopscope did not write.")
+@options.output_option(".json .md .txt")
+@options.force_option
 @options.message_options
 def why(words: tuple[str, ...], **given: Any) -> None:
     """Tell why a layer takes what it takes on this machine: evidence, causes, alternatives.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flopscope.pictures.shapes import fitting, number
+from flopscope.render.rows import by_layers, whole_of
 from flopscope.units import count_text, seconds_text, share_text
 
 if TYPE_CHECKING:
@@ -31,15 +32,11 @@ class Sum:
 
 def sums(report: Report) -> tuple[Sum, ...]:
     """The kinds of a report, those first that take the greatest share of either."""
-    flops: dict[str, float] = {}
-    times: dict[str, float] = {}
-    for layer in report.layers:
-        flops[layer.kind] = flops.get(layer.kind, 0.0) + layer.flops
-        times[layer.kind] = times.get(layer.kind, 0.0) + (layer.latency_s or 0.0)
-    whole, spent = sum(flops.values()), sum(times.values())
+    rows = by_layers(report.layers, "kind", whole_of(report))
+    timed = any(row["latency_share"] for row in rows)
     found = [
-        Sum(kind, flops[kind] / whole if whole else 0.0, times[kind] / spent if spent else None)
-        for kind in flops
+        Sum(row["kind"], row["flops_share"] or 0.0, row["latency_share"] or 0.0 if timed else None)
+        for row in rows
     ]
     return tuple(sorted(found, key=lambda item: -max(item.flops, item.time or 0.0)))
 
